@@ -1,0 +1,37 @@
+# Every target makes its own virtual environment; nothing needs root or a container.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# "VAR=value make" changes nothing tracked: these are the same on every machine.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test lint format clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## Make the virtual environment
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup ## Rank the MovieLens catalogue for a user on a real Triton server and compare the arms
+	$(BIN)/cleave demo
+
+test: setup lint ## Run the linters, the type checker and all tests
+	$(BIN)/pytest
+
+lint: setup ## Run ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the virtual environment, caches and built artifacts
+	rm -rf $(VENV) .cleave *.egg-info model_repository/*/1

@@ -1,0 +1,122 @@
+"""Finds the `Ranker` that a command's NAME means, with the weights that fit it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from builders.errors import BuilderError
+from builders.spec import Ranker
+from builders.zoo import ZOO
+
+WEIGHTS = Path(__file__).parent / "zoo" / "weights"
+"""Trained weights of the zoo: NAME.safetensors, whose metadata `sizes` holds the arguments of the zoo function."""
+
+RANDOM_WEIGHTS_SEED = 0
+
+Sizes = Mapping[str, int]
+
+
+class SourceError(BuilderError):
+    """NAME or its sizes lead to no ranker."""
+
+
+def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) -> Ranker:
+    """The ranker called `name`, in evaluation mode.
+
+    Args:
+        name: a zoo model, `module:attribute` or `file.py:attribute`.
+        sizes: other sizes for a zoo model; it gets random weights, always the same, where no trained ones fit.
+        weights: the folder of trained weights.
+
+    Raises:
+        SourceError: nothing is found under the name, or a size is unknown.
+    """
+    ranker = _from_attribute(name, sizes or {}) if ":" in name else _from_zoo(name, sizes or {}, weights)
+    ranker.module.eval()
+    return ranker
+
+
+def parse_sizes(text: str) -> dict[str, int]:
+    """`layers=3,width=128` as a dictionary."""
+    sizes = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not value.strip().isdecimal():
+            raise SourceError(
+                f"--size: expected name=number pairs like layers=3,width=128, got {part!r}; write numbers"
+            )
+        sizes[key.strip()] = int(value)
+    return sizes
+
+
+def _from_zoo(name: str, sizes: Sizes, weights: Path) -> Ranker:
+    if name not in ZOO:
+        raise SourceError(
+            f"model {name!r}: not in the zoo ({', '.join(ZOO)}); use one of these, module:attribute or file.py:attribute"
+        )
+    known = [key for key, value in inspect.signature(ZOO[name]).parameters.items() if isinstance(value.default, int)]
+    for key in sizes:
+        if key not in known:
+            raise SourceError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known)}")
+    file = weights / f"{name}.safetensors"
+    trained = trained_sizes(file)
+    chosen = {**trained, **sizes}
+    torch.manual_seed(RANDOM_WEIGHTS_SEED)
+    try:
+        ranker = ZOO[name](**chosen)
+    except ValueError as error:
+        raise SourceError(f"--size: {name}: {error}") from error
+    if file.exists() and chosen == trained:
+        ranker.module.load_state_dict(load_file(file))
+    return ranker
+
+
+def trained_sizes(file: Path) -> dict[str, int]:
+    """The sizes that a file of weights was trained with; none where there is no file."""
+    if not file.exists():
+        return {}
+    with safe_open(file, framework="pt") as opened:
+        sizes: dict[str, int] = json.loads(opened.metadata()["sizes"])
+    return sizes
+
+
+def _from_attribute(name: str, sizes: Sizes) -> Ranker:
+    place, _, attribute = name.rpartition(":")
+    if sizes:
+        raise SourceError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
+    module = _module_from_file(Path(place)) if place.endswith(".py") else _module_from_name(place)
+    ranker = getattr(module, attribute, None)
+    if not isinstance(ranker, Ranker):
+        found = "nothing" if ranker is None else type(ranker).__name__
+        raise SourceError(f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; see builders.Ranker")
+    return ranker
+
+
+def _module_from_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise SourceError(f"model file {str(file)!r}: no such file; give a path from the current folder")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # dataclasses and torch.export look a class's module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module_from_name(place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        raise SourceError(f"model module {place!r}: {error}; install it or give file.py:attribute") from error

@@ -1,0 +1,282 @@
+"""What a ranker takes and gives: the one object from which every name, type, axis and limit is derived."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from builders.errors import SpecError
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = "batch"
+"""Name of the axis that is first in every tensor and written in none."""
+
+SMALLEST_BUCKET = 16
+"""Shapes below this many elements cost about the same to run, so they share one bucket."""
+
+SIGNATURE_PARAMETER = "cleave_signature"
+"""Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""
+
+Role = Literal["user", "request", "candidate", "summary", "output"]
+
+DTYPES = ("float32", "float16", "int64", "int32", "int8", "uint8", "bool")
+
+
+def _check_name(where: str, name: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise SpecError(
+            f"{where}.name: expected an identifier, got {name!r}; use letters, digits and underscores, no leading digit"
+        )
+
+
+def _check_count(where: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SpecError(f"{where}: expected a whole number of at least {least}, got {value!r}; correct the number")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension whose size varies from request to request.
+
+    `min`, `opt` and `max` bound the sizes that are served, as an optimization profile does; `opt` is the size to be
+    fast at. Padding to `buckets` is what lets requests of different sizes share a batch.
+    """
+
+    name: str
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        _check_name("Axis", self.name)
+        where = f"Axis {self.name!r}"
+        if self.name == BATCH:
+            raise SpecError(f"{where}.name: {BATCH!r} is the axis that is never written; choose another name")
+        for bound in ("min", "opt", "max"):
+            _check_count(f"{where}.{bound}", getattr(self, bound), 1)
+        if self.min > self.max:
+            raise SpecError(f"{where}.min: expected at most max={self.max}, got {self.min}; swap min and max")
+        if not self.min <= self.opt <= self.max:
+            raise SpecError(
+                f"{where}.opt: expected between min={self.min} and max={self.max}, got {self.opt}; move it inside"
+            )
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Sizes that requests are padded to: powers of two, then `max`; at most half of a bucket is padding."""
+        sizes = {self.max}
+        size = SMALLEST_BUCKET
+        while size < self.max:
+            if size >= self.min:
+                sizes.add(size)
+            size *= 2
+        return tuple(sorted(sizes))
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output. `axes` is the shape of one user: the batch axis is always first and never written.
+
+    Args:
+        name: the same in torch, ONNX, engine, config, client and benchmark.
+        dtype: one of `DTYPES`.
+        axes: `Axis` where the size varies, a number where it is fixed; `()` is one value a user.
+        pad: the value that fills a bucket; the model must give it no effect (a mask, or a row nobody reads).
+        high: for integers, ids run from 0 to `high - 1`; None where the builder should read it off the embedding
+            tables that the ids look up. Ids are drawn below it wherever random inputs are needed.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[Axis | int, ...]
+    pad: int | float = 0
+    high: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("Tensor", self.name)
+        where = f"Tensor {self.name!r}"
+        if self.dtype not in DTYPES:
+            raise SpecError(
+                f"{where}.dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}; choose one of them"
+            )
+        if not isinstance(self.axes, tuple):
+            raise SpecError(f"{where}.axes: expected a tuple, got {self.axes!r}; write (history,) with the comma")
+        for place, axis in enumerate(self.axes):
+            if not isinstance(axis, Axis):
+                _check_count(f"{where}.axes[{place}]", axis, 1)
+        if self.high is not None:
+            _check_count(f"{where}.high", self.high, 1)
+            if not self.dtype.startswith(("int", "uint")):
+                raise SpecError(f"{where}.high: only integers have one, got dtype {self.dtype}; leave it out")
+        if isinstance(self.pad, bool) or not isinstance(self.pad, int | float) or not math.isfinite(self.pad):
+            raise SpecError(f"{where}.pad: expected a finite number, got {self.pad!r}; choose one the model ignores")
+        if not self.dtype.startswith("float") and self.pad != int(self.pad):
+            raise SpecError(f"{where}.pad: expected a whole number for {self.dtype}, got {self.pad!r}; choose one")
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape of one user with `sizes` giving the size of every axis by name."""
+        return tuple(sizes[axis.name] if isinstance(axis, Axis) else axis for axis in self.axes)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A ranking model and the roles of its inputs: everything cleave needs to know of a model.
+
+    Args:
+        name: names the models of the repository (`NAME_whole`, ...).
+        module: `forward` takes every input by its name, each with the batch axis first, and returns the outputs in
+            the order of `output`. Row i of every input belongs to user i.
+        user: kept across requests; what depends on these alone is the history encoder.
+        request: sent with each request; may be empty.
+        candidate: one row per candidate: the candidate axis is the first of each.
+        output: one row per candidate, too.
+    """
+
+    name: str
+    module: torch.nn.Module = field(compare=False, repr=False)
+    user: tuple[Tensor, ...]
+    candidate: tuple[Tensor, ...]
+    output: tuple[Tensor, ...]
+    request: tuple[Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name("Ranker", self.name)
+        where = f"Ranker {self.name!r}"
+        for role in ("user", "request", "candidate", "output"):
+            tensors = getattr(self, role)
+            if not isinstance(tensors, tuple) or not all(isinstance(tensor, Tensor) for tensor in tensors):
+                raise SpecError(f"{where}.{role}: expected a tuple of Tensor, got {tensors!r}; write ({role}_tensor,)")
+            if not tensors and role != "request":
+                raise SpecError(f"{where}.{role}: expected at least one Tensor, got none; name the {role} tensors")
+        self._check_names(where)
+        self._check_axes(where)
+
+    def _check_names(self, where: str) -> None:
+        seen: dict[str, Role] = {}
+        for role, tensor in self.tensors():
+            if tensor.name in seen:
+                raise SpecError(
+                    f"{where}.{role}: two tensors of the name {tensor.name!r} (the other is in {seen[tensor.name]}); "
+                    "rename one"
+                )
+            seen[tensor.name] = role
+
+    def _check_axes(self, where: str) -> None:
+        axes: dict[str, tuple[Axis, Role]] = {}
+        for role, tensor in self.tensors():
+            axis_role: Role = "candidate" if role == "output" else role
+            for axis in tensor.axes:
+                if not isinstance(axis, Axis):
+                    continue
+                known, known_role = axes.setdefault(axis.name, (axis, axis_role))
+                if known != axis:
+                    raise SpecError(
+                        f"{where}.{role}: tensor {tensor.name!r} has another axis {axis.name!r} "
+                        f"({axis} against {known}); use one Axis object for both"
+                    )
+                if known_role != axis_role:
+                    raise SpecError(
+                        f"{where}.{role}: tensor {tensor.name!r} shares axis {axis.name!r} with a {known_role} tensor, "
+                        f"expected an axis of its own; sizes of different roles vary apart, so give each its Axis"
+                    )
+        for role in ("candidate", "output"):
+            for tensor in getattr(self, role):
+                if not tensor.axes or tensor.axes[0] != self._first_candidate_axis():
+                    raise SpecError(
+                        f"{where}.{role}: tensor {tensor.name!r} has axes {tensor.axes!r}, expected the candidate axis "
+                        "first; put the Axis that counts candidates in front"
+                    )
+
+    def _first_candidate_axis(self) -> Axis | int | None:
+        first = self.candidate[0].axes
+        return first[0] if first and isinstance(first[0], Axis) else None
+
+    @property
+    def candidate_axis(self) -> Axis:
+        """The axis that counts candidates."""
+        axis = self._first_candidate_axis()
+        assert isinstance(axis, Axis)
+        return axis
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.user + self.request + self.candidate
+
+    def tensors(self) -> Iterator[tuple[Role, Tensor]]:
+        """Every tensor with its role: user, request, candidate, output."""
+        for role in ("user", "request", "candidate", "output"):
+            for tensor in getattr(self, role):
+                yield role, tensor
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Every axis once, in the order of the tensors."""
+        return axes_of(tensor for _, tensor in self.tensors())
+
+    @property
+    def axis_roles(self) -> dict[str, Role]:
+        """The role whose tensors vary along each axis."""
+        return {
+            axis.name: "candidate" if role == "output" else role
+            for role, tensor in self.tensors()
+            for axis in tensor.axes
+            if isinstance(axis, Axis)
+        }
+
+    def sizes(self, which: Literal["min", "opt", "max"], **others: int) -> dict[str, int]:
+        """The size of every axis at one bound; `others` overrides single axes by name."""
+        sizes: dict[str, int] = {axis.name: getattr(axis, which) for axis in self.axes}
+        for name, size in others.items():
+            axis = next((axis for axis in self.axes if axis.name == name), None)
+            if axis is None:
+                raise SpecError(f"Ranker {self.name!r}: no axis {name!r}; its axes are {', '.join(sizes)}")
+            if not axis.min <= size <= axis.max:
+                raise SpecError(
+                    f"Ranker {self.name!r}: axis {name!r}: expected {axis.min} to {axis.max}, got {size}; "
+                    "choose a size inside, or widen the Axis"
+                )
+            sizes[name] = size
+        return sizes
+
+
+def axes_of(tensors: Iterator[Tensor]) -> tuple[Axis, ...]:
+    """Every `Axis` of the tensors once, in order."""
+    return tuple(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes if isinstance(axis, Axis)))
+
+
+def signature_json(inputs: Mapping[str, tuple[Role, Tensor]], outputs: tuple[Tensor, ...]) -> str:
+    """What a client or backend must know of a served model beyond Triton's types and dims.
+
+    `{"axes": {name: {min, opt, max, buckets}}, "inputs": {name: {role, axes, pad}}, "outputs": {name: {axes}}}`; an
+    entry of `axes` is the name of an axis or a fixed size.
+    """
+
+    def names(tensor: Tensor) -> list[str | int]:
+        return [axis.name if isinstance(axis, Axis) else axis for axis in tensor.axes]
+
+    every = [tensor for _, tensor in inputs.values()] + list(outputs)
+    axes = {
+        axis.name: {"min": axis.min, "opt": axis.opt, "max": axis.max, "buckets": axis.buckets}
+        for axis in axes_of(iter(every))
+    }
+    return json.dumps(
+        {
+            "axes": axes,
+            "inputs": {
+                name: {"role": role, "axes": names(tensor), "pad": tensor.pad}
+                for name, (role, tensor) in inputs.items()
+            },
+            "outputs": {tensor.name: {"axes": names(tensor)} for tensor in outputs},
+        }
+    )

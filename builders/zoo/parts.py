@@ -1,0 +1,151 @@
+"""Layers that more than one zoo model is made of. Shapes: B users, N events, M candidates, S rows, D width."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+INIT_STD = 0.05
+UNKNOWN_RATE = 0.01
+"""Share of ids replaced by "unknown" in training, so that the unknown row is worth looking up."""
+
+
+class IdEmbedding(nn.Module):
+    """An embedding table whose ids outside `[0, num_ids)` read one trained "unknown" row.
+
+    The check is in the graph because engines disagree: a negative index wraps in ONNX and is undefined in TensorRT,
+    so a wrong id would give a score instead of a defined result.
+    """
+
+    def __init__(self, num_ids: int, width: int) -> None:
+        super().__init__()
+        self.num_ids = num_ids
+        self.weight = nn.Parameter(torch.randn(num_ids + 1, width) * INIT_STD)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids of any shape [...] to [..., D]."""
+        unknown = (ids < 0) | (ids >= self.num_ids)
+        if self.training:
+            unknown = unknown | (torch.rand(ids.shape, device=ids.device) < UNKNOWN_RATE)
+        return functional.embedding(torch.where(unknown, self.num_ids, ids), self.weight)
+
+
+class SequenceEmbedding(nn.Module):
+    """Events and candidates as rows of width D: item, rating, and the position counted from the oldest event.
+
+    Item 0 and rating 0 are padding. A candidate has a learned marker where an event has rating and position.
+    """
+
+    def __init__(self, num_items: int, num_ratings: int, max_events: int, width: int) -> None:
+        super().__init__()
+        self.items = IdEmbedding(num_items + 1, width)
+        self.ratings = IdEmbedding(num_ratings + 1, width)
+        self.positions = nn.Parameter(torch.randn(max_events, width) * INIT_STD)
+        self.marker = nn.Parameter(torch.randn(width) * INIT_STD)
+
+    def events(self, history_items: Tensor, history_ratings: Tensor) -> Tensor:
+        """[B, N] and [B, N] to [B, N, D]."""
+        num_events = history_items.shape[1]
+        rows: Tensor = self.items(history_items) + self.ratings(history_ratings) + self.positions[:num_events]
+        return rows
+
+    def candidates(self, candidate_items: Tensor) -> Tensor:
+        """[B, M] to [B, M, D]."""
+        rows: Tensor = self.items(candidate_items) + self.marker
+        return rows
+
+
+class FeedForward(nn.Module):
+    """GELU feed-forward of `4 * width`, row by row."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        output: Tensor = self.layers(rows)
+        return output
+
+
+class CrossAttentionBlock(nn.Module):
+    """Pre-norm Transformer block whose keys and values are the first N rows only: Hertel et al., Eq. 3.
+
+        Q = W_q [H_1 .. H_N, C_1 .. C_M]      K = W_k [H_1 .. H_N]      V = W_v [H_1 .. H_N]
+
+    Every row reads the history, none reads a candidate; a candidate's own value arrives through the residual and
+    the feed-forward path. Attention over no keys is zero: padded rows of V are zero, so a history of nothing but
+    padding averages zeros. `causal` lets event i read the events up to i only; candidates always read all of them.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool = False) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"CrossAttentionBlock: width {width} is not a multiple of heads {heads}; change either")
+        self.heads = heads
+        self.causal = causal
+        self.norm_attention = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.project = nn.Linear(width, width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Rows [B, S, D], of which the first N are keys, and mask [B, N], true for real events, to [B, S, D]."""
+        normed = self.norm_attention(rows)
+        rows = rows + self.dropout(self.attend(normed, self.keys(normed, mask), mask))
+        output: Tensor = rows + self.dropout(self.feed_forward(self.norm_feed_forward(rows)))
+        return output
+
+    def keys(self, normed: Tensor, mask: Tensor) -> Tensor:
+        """The rows that keys and values are made of: [B, N, D]."""
+        return normed[:, : mask.shape[1]]
+
+    def attend(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Queries [B, S, D] read keys [B, K, D] where mask [B, K] is true; to [B, S, D]."""
+        query = self._split_heads(self.query(queries))
+        key = self._split_heads(self.key(keys))
+        value = self._split_heads(self.value(keys) * mask.unsqueeze(-1))
+        weights = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5)
+        readable = mask[:, None, None, :]
+        if self.causal:
+            readable = (
+                readable & torch.ones(queries.shape[1], keys.shape[1], dtype=torch.bool, device=mask.device).tril()
+            )
+        weights = weights.masked_fill(~readable, torch.finfo(weights.dtype).min)
+        read = torch.softmax(weights, dim=-1) @ value
+        output: Tensor = self.project(read.transpose(1, 2).flatten(2))
+        return output
+
+    def _split_heads(self, rows: Tensor) -> Tensor:
+        """[B, S, D] to [B, heads, S, D / heads]."""
+        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Head(nn.Module):
+    """DLRM head: an MLP over candidate output, candidate features, and user and request features.
+
+    The first layer is written as a sum of one product per side, which equals the product with their concatenation
+    and does not repeat the request's side for every candidate.
+    """
+
+    def __init__(self, width: int, num_candidate_features: int, ids: dict[str, int], dropout: float) -> None:
+        """`ids`: for each integer user or request feature, its name and number of values."""
+        super().__init__()
+        hidden = 2 * width
+        self.candidate = nn.Linear(width + num_candidate_features, hidden)
+        self.features = nn.ModuleDict({name: IdEmbedding(num_ids, hidden) for name, num_ids in ids.items()})
+        self.output = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+
+    def forward(self, rows: Tensor, candidate_features: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """Rows [B, M, D], candidate features [B, M, F] and features [B] by name, to logits [B, M]."""
+        hidden = self.candidate(torch.cat((rows, candidate_features), dim=-1))
+        for name, embedding in self.features.items():
+            hidden = hidden + embedding(features[name]).unsqueeze(1)
+        logits: Tensor = self.output(hidden).squeeze(-1)
+        return logits

@@ -1,0 +1,44 @@
+"""The console command: each package contributes its subcommands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import builders.commands
+import clients.commands
+import perf.commands
+import serving.commands
+from builders.errors import BuilderError
+from clients.errors import RankerError
+from serving.errors import ServingError
+
+EXIT_WRONG_USE = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the set of options is frozen by a test."""
+    top = argparse.ArgumentParser(
+        prog="cleave",
+        description="Cut a PyTorch ranking model where the user ends and the candidate begins, and serve it on Triton.",
+    )
+    commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for package in (builders.commands, serving.commands, clients.commands, perf.commands):
+        package.add_commands(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Results go to stdout, progress and errors to stderr; 0 done, 1 a check failed, 2 wrong use."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except (BuilderError, RankerError, ServingError) as error:
+        print(f"cleave {options.command}: {error}", file=sys.stderr)
+        return EXIT_WRONG_USE
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

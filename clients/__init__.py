@@ -1,0 +1,1 @@
+"""gRPC clients of a served ranker; needs numpy and tritonclient only."""

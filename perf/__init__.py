@@ -1,0 +1,1 @@
+"""Measuring: arms, workloads and reports."""

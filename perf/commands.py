@@ -1,0 +1,13 @@
+"""The subcommands of `perf`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
