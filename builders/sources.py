@@ -63,7 +63,8 @@ def parse_sizes(text: str) -> dict[str, int]:
 def _from_zoo(name: str, sizes: Sizes, weights: Path) -> Ranker:
     if name not in ZOO:
         raise SourceError(
-            f"model {name!r}: not in the zoo ({', '.join(ZOO)}); use one of these, module:attribute or file.py:attribute"
+            f"model {name!r}: not in the zoo ({', '.join(ZOO)}); "
+            "use one of these, module:attribute or file.py:attribute"
         )
     known = [key for key, value in inspect.signature(ZOO[name]).parameters.items() if isinstance(value.default, int)]
     for key in sizes:

@@ -124,7 +124,8 @@ class CrossAttentionBlock(nn.Module):
 
     def _split_heads(self, rows: Tensor) -> Tensor:
         """[B, S, D] to [B, heads, S, D / heads]."""
-        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        batch, num_rows, width = rows.shape
+        return rows.view(batch, num_rows, self.heads, width // self.heads).transpose(1, 2)
 
 
 class Head(nn.Module):
