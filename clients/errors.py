@@ -1,5 +1,42 @@
-"""The errors a client raises: the class says whose fault it was."""
+"""The errors a client raises, worded `<where>: <what>, expected <x>, got <y>; <what to do>`.
+
+    RankerError
+    ├── InvalidRequestError      the caller's: found before sending, or refused by the server
+    ├── NotFoundError            the caller's or the operator's: the server has no such model, or no such thing in it
+    ├── SignatureError      the operator's: the model was not built by cleave, or by another version of it
+    ├── UnavailableError   nobody's: not reachable or not ready; the same call may succeed later
+    ├── DeadlineError    nobody's: no answer in the time the caller gave
+    └── ServerError         the server's
+
+Scoring changes nothing on the server, so every call may be repeated.
+"""
+
+from __future__ import annotations
 
 
 class RankerError(Exception):
     """Any failure of a ranking request."""
+
+
+class InvalidRequestError(RankerError, ValueError):
+    """The request is wrong and will never succeed as it is."""
+
+
+class NotFoundError(RankerError):
+    """The server has no model of this name."""
+
+
+class SignatureError(RankerError):
+    """The served model does not say what a client must know of it, or says two things."""
+
+
+class UnavailableError(RankerError):
+    """The server cannot be reached or is not ready."""
+
+
+class DeadlineError(RankerError, TimeoutError):
+    """The whole call took longer than its deadline."""
+
+
+class ServerError(RankerError):
+    """The server failed on a request that looked right."""

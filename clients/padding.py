@@ -1,0 +1,92 @@
+"""Turns one user's arrays into requests of bucket sizes, and the answers back into one row per candidate given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from clients.errors import ServerError
+from clients.signature import CANDIDATE, Axis, Signature, Tensor
+from clients.validation import Array, sizes_of
+
+
+def padded(tensor: Tensor, array: Array) -> Array:
+    """`array` of one user enlarged with the pad value until every axis is a bucket."""
+    sizes = zip(tensor.axes, array.shape, strict=True)
+    shape = tuple(axis.bucket(size) if isinstance(axis, Axis) else size for axis, size in sizes)
+    if shape == array.shape:
+        return array
+    larger = np.full(shape, tensor.pad, tensor.dtype)
+    larger[tuple(slice(size) for size in array.shape)] = array
+    return larger
+
+
+def slices(num_candidates: int, largest: int) -> Iterator[slice]:
+    """Runs of at most `largest` candidates: full ones, then the rest, which has a smaller bucket of its own."""
+    for start in range(0, num_candidates, largest):
+        yield slice(start, min(start + largest, num_candidates))
+
+
+def requests_from_arrays(signature: Signature, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Requests of batch 1 that together hold every candidate once, in order; the user is in each of them."""
+    axis = signature.candidate_axis
+    candidate = signature.inputs_of(CANDIDATE)
+    rest = {
+        name: padded(signature.inputs[name], array)[np.newaxis]
+        for name, array in arrays.items()
+        if name not in candidate
+    }
+    return [
+        rest | {name: padded(tensor, arrays[name][part])[np.newaxis] for name, tensor in candidate.items()}
+        for part in slices(sizes_of(signature, arrays)[axis.name], axis.max)
+    ]
+
+
+def arrays_from_answer(
+    where: str, signature: Signature, request: Mapping[str, Array], answer: Mapping[str, Array | None]
+) -> dict[str, Array]:
+    """The outputs asked for, [batch, ...] in the shapes that follow from the request.
+
+    Raises:
+        ServerError: an output is missing or has another shape or type.
+    """
+    sizes = sizes_of(signature, request, batched=True)
+    batch = len(next(iter(request.values())))
+    arrays = {}
+    for name, array in answer.items():
+        tensor = signature.outputs[name]
+        shape = tuple(sizes.get(axis.name, -1) if isinstance(axis, Axis) else axis for axis in tensor.axes)
+        got = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+        try:
+            if array is None or array.dtype != tensor.dtype or array.ndim != len(shape or (1,)) + 1:
+                raise ValueError
+            arrays[name] = array.reshape(batch, *shape)
+        except ValueError:
+            raise ServerError(
+                f"{where}: output {name}: expected {tensor.dtype} {[batch, *shape]}, got {got}; "
+                "the served model is not what it says, build it again"
+            ) from None
+    return arrays
+
+
+def outputs_from_answers(
+    signature: Signature, sizes: dict[str, int], answers: Sequence[Mapping[str, Array]]
+) -> dict[str, Array]:
+    """The rows of the candidates given, without padding: [num_candidates, ...] by output name.
+
+    `sizes` is the size of every axis as the caller gave it.
+    """
+    axis = signature.candidate_axis
+    parts = list(slices(sizes[axis.name], axis.max))
+
+    def rows(tensor: Tensor, answer: Mapping[str, Array], part: slice) -> Array:
+        real = sizes | {axis.name: part.stop - part.start}
+        kept = tuple(slice(real[each.name]) if isinstance(each, Axis) else slice(None) for each in tensor.axes)
+        array: Array = answer[tensor.name][0][kept]
+        return array
+
+    return {
+        name: np.concatenate([rows(tensor, answer, part) for answer, part in zip(answers, parts, strict=True)])
+        for name, tensor in signature.candidate_outputs.items()
+    }

@@ -1,0 +1,162 @@
+"""What a served model takes and gives, learned from the server: the only place a client knows names and limits from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clients.errors import InvalidRequestError, SignatureError
+
+SIGNATURE_PARAMETER = "cleave_signature"
+"""Key of the `config.pbtxt` parameter; stated again here because a client is used without the builders."""
+
+USER, REQUEST, CANDIDATE = "user", "request", "candidate"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a server says of one model: types, dims without the batch axis, and the parameters of its config."""
+
+    max_batch_size: int
+    inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+    outputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension that varies from request to request and is padded to the smallest of `buckets` that holds it."""
+
+    name: str
+    min: int
+    max: int
+    buckets: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.buckets or self.buckets[-1] != self.max:
+            raise ValueError(f"axis {self.name}: expected the last bucket to be max={self.max}, got {self.buckets}")
+
+    def bucket(self, size: int) -> int:
+        """The smallest bucket that holds `size`, which is at most `max`."""
+        return next(bucket for bucket in self.buckets if bucket >= size)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output; `axes` is the shape of one user, without the batch axis."""
+
+    name: str
+    dtype: np.dtype[Any]
+    axes: tuple[Axis | int, ...]
+    role: str
+    pad: int | float = 0
+
+    @property
+    def axis_names(self) -> str:
+        """`[history, 20]`, for messages."""
+        return f"[{', '.join(axis.name if isinstance(axis, Axis) else str(axis) for axis in self.axes)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Everything a client knows of the model called `model`."""
+
+    model: str
+    max_batch_size: int
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def inputs_of(self, role: str) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.inputs.items() if tensor.role == role}
+
+    @property
+    def candidate_axis(self) -> Axis:
+        """The axis that counts candidates: the first of every candidate input.
+
+        Raises:
+            InvalidRequestError: this model is a part (encoder, scorer) and does not rank.
+        """
+        others = [tensor.name for tensor in self.inputs.values() if tensor.role not in {USER, REQUEST, CANDIDATE}]
+        for tensor in self.inputs_of(CANDIDATE).values():
+            if not others and tensor.axes and isinstance(tensor.axes[0], Axis):
+                return tensor.axes[0]
+        raise InvalidRequestError(
+            f"{self.model}: rank needs a model from user and candidates to scores, got a part of one with the inputs "
+            f"{', '.join(self.inputs)}; name the whole model or an ensemble, or use infer"
+        )
+
+    @property
+    def candidate_outputs(self) -> dict[str, Tensor]:
+        """The outputs with one row per candidate."""
+        axis = self.candidate_axis
+        return {name: tensor for name, tensor in self.outputs.items() if tensor.axes[:1] == (axis,)}
+
+
+def signature_from_served(model: str, served: ServedModel) -> Signature:
+    """The signature of `model`, checked against Triton's own types and dims.
+
+    Raises:
+        SignatureError: the parameter is missing or unreadable, or contradicts the config it stands in.
+    """
+    if SIGNATURE_PARAMETER not in served.parameters:
+        raise SignatureError(
+            f"{model}: its config has no parameter {SIGNATURE_PARAMETER!r}, so it was not built by cleave; "
+            "build it with `cleave build`, or check the name of the model"
+        )
+    if served.max_batch_size < 1:
+        raise SignatureError(
+            f"{model}: max_batch_size: expected at least 1, got {served.max_batch_size}; build it again"
+        )
+    try:
+        published = json.loads(served.parameters[SIGNATURE_PARAMETER])
+        axes = {
+            name: Axis(name, axis["min"], axis["max"], tuple(sorted(axis["buckets"])))
+            for name, axis in published["axes"].items()
+        }
+        return Signature(
+            model,
+            served.max_batch_size,
+            inputs=_tensors(model, published["inputs"], served.inputs, axes),
+            outputs=_tensors(model, published["outputs"], served.outputs, axes),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SignatureError(
+            f"{model}: its parameter {SIGNATURE_PARAMETER!r} cannot be read ({type(error).__name__}: {error}); "
+            "build the model with the version of cleave that this client is of"
+        ) from error
+
+
+def _tensors(
+    model: str,
+    published: Mapping[str, Any],
+    served: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    axes: Mapping[str, Axis],
+) -> dict[str, Tensor]:
+    if published.keys() != served.keys():
+        raise SignatureError(
+            f"{model}: expected the tensors of {SIGNATURE_PARAMETER!r} ({', '.join(published)}), "
+            f"got those of the config ({', '.join(served)}); build it again"
+        )
+    tensors = {}
+    for name, entry in published.items():
+        dtype, dims = served[name]
+        tensor = Tensor(
+            name,
+            dtype,
+            tuple(axes[axis] if isinstance(axis, str) else int(axis) for axis in entry["axes"]),
+            entry.get("role", "output"),
+            entry.get("pad", 0),
+        )
+        # One value a user is served as dims [1]: Triton knows no empty dims beside the batch axis.
+        expected = tuple(-1 if isinstance(axis, Axis) else axis for axis in tensor.axes) or (1,)
+        if dims != expected or dtype.kind not in "biuf":
+            raise SignatureError(
+                f"{model}: tensor {name}: expected numbers of dims {list(expected)}, "
+                f"got {dtype} of dims {list(dims)} in the config; build it again"
+            )
+        tensors[name] = tensor
+    return tensors

@@ -1,0 +1,184 @@
+"""The gRPC side: Triton's messages, its statuses as our errors, and the two ways to wait for a call."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import queue
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+
+from clients.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    RankerError,
+    ServerError,
+    UnavailableError,
+)
+from clients.signature import ServedModel
+from clients.validation import Array
+
+OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that is back is found within a second; the default is up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+ERRORS: Mapping[grpc.StatusCode, tuple[type[RankerError], str]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: (InvalidRequestError, "the server refused the request; correct it"),
+    grpc.StatusCode.NOT_FOUND: (NotFoundError, "the server does not have it; check the name of the model"),
+    grpc.StatusCode.UNAVAILABLE: (
+        UnavailableError,
+        "the server cannot be reached or is not ready; check that it runs at this address and try again",
+    ),
+    grpc.StatusCode.CANCELLED: (UnavailableError, "cancelled as the client was closed or the server stops; try again"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "no answer within the deadline; give it more time"),
+}
+OTHER_ERROR = (ServerError, "the server failed; its log says more")
+
+Call = tuple[str, Any]
+"""Name of a method of the inference service, and its request message."""
+
+
+def error_from_status(where: str, code: grpc.StatusCode, words: str) -> RankerError:
+    """The error of our tree for a gRPC status, with the server's words."""
+    error, meaning = ERRORS.get(code, OTHER_ERROR)
+    return error(f"{where}: {meaning} ({code.name}: {words})")
+
+
+def infer_message(model: str, arrays: Mapping[str, Array], outputs: Iterable[str]) -> Any:
+    """A request of [batch, ...] arrays; one value a user, [batch], travels as [batch, 1]."""
+    message = service_pb2.ModelInferRequest(model_name=model)
+    for name, array in arrays.items():
+        shape = array.shape if array.ndim > 1 else (len(array), 1)
+        message.inputs.add(name=name, shape=shape, datatype=np_to_triton_dtype(array.dtype))
+        message.raw_input_contents.append(array.tobytes())
+    for name in outputs:
+        message.outputs.add(name=name)
+    return message
+
+
+def arrays_from_answer(answer: Any) -> dict[str, Array]:
+    """The outputs by name, read-only; those whose bytes do not match their shape are left out."""
+    arrays = {}
+    for output, content in zip(answer.outputs, answer.raw_output_contents, strict=False):
+        dtype = np.dtype(triton_to_np_dtype(output.datatype) or object)
+        if not dtype.hasobject and len(content) == math.prod(output.shape) * dtype.itemsize:
+            arrays[output.name] = np.frombuffer(content, dtype).reshape(tuple(output.shape))
+    return arrays
+
+
+def served_from_answers(metadata: Any, config: Any) -> ServedModel:
+    """What the server says of a model, from its answers to ModelMetadata and ModelConfig."""
+    batched = int(config.max_batch_size > 0)
+
+    def tensors(described: Any) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        return {
+            # object stands for what is no number: BYTES, and types this version of tritonclient does not know.
+            tensor.name: (np.dtype(triton_to_np_dtype(tensor.datatype) or object), tuple(tensor.shape)[batched:])
+            for tensor in described
+        }
+
+    return ServedModel(
+        max_batch_size=config.max_batch_size,
+        inputs=tensors(metadata.inputs),
+        outputs=tensors(metadata.outputs),
+        parameters={key: parameter.string_value for key, parameter in config.parameters.items()},
+    )
+
+
+class GrpcChannel(ABC):
+    """Calls of one server. Coroutines throughout: a channel that blocks simply never waits for the event loop."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def describe(self, model: str, timeout: float | None) -> ServedModel:
+        """Raises: RankerError."""
+        metadata, config = await self._checked(
+            f"{model} at {self.url}",
+            [
+                ("ModelMetadata", service_pb2.ModelMetadataRequest(name=model)),
+                ("ModelConfig", service_pb2.ModelConfigRequest(name=model)),
+            ],
+            timeout,
+        )
+        return served_from_answers(metadata, config.config)
+
+    async def infer(
+        self, model: str, requests: Sequence[Mapping[str, Array]], outputs: Iterable[str], timeout: float | None
+    ) -> list[dict[str, Array]]:
+        """All requests at the same time; the first that fails cancels the others. Raises: RankerError."""
+        names = tuple(outputs)
+        calls = [("ModelInfer", infer_message(model, arrays, names)) for arrays in requests]
+        answers = await self._checked(f"{model} at {self.url}", calls, timeout)
+        return [arrays_from_answer(answer) for answer in answers]
+
+    async def _checked(self, where: str, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        try:
+            return await self._send(calls, timeout)
+        except grpc.RpcError as error:
+            raise error_from_status(where, error.code(), error.details()) from error
+
+    @abstractmethod
+    async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        """The answers in the order of the calls; the first `grpc.RpcError` cancels the calls still running."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Cancels what is running."""
+
+
+class BlockingChannel(GrpcChannel):
+    """Blocks the calling thread; may be used by several threads at once."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._channel = grpc.insecure_channel(url, options=OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        running = [getattr(self._stub, method).future(message, timeout=timeout) for method, message in calls]
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        try:
+            for call in running:
+                call.add_done_callback(finished.put)
+            for _ in running:
+                finished.get().result()
+            return [call.result() for call in running]
+        finally:
+            for call in running:
+                call.cancel()
+
+    async def close(self) -> None:
+        self._channel.close()
+
+
+class AsyncioChannel(GrpcChannel):
+    """Waits on the event loop it was made in, and on no other."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        running = [getattr(self._stub, method)(message, timeout=timeout) for method, message in calls]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            for call in running:
+                call.cancel()
+
+    async def close(self) -> None:
+        await self._channel.close()
