@@ -1,0 +1,227 @@
+"""From a ranker to the ONNX graph of the whole model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from builders.draw import draw_inputs
+from builders.errors import BuilderError
+from builders.spec import BATCH, Axis, Ranker
+
+OPSET = 20
+"""The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""
+
+EXPORT_BATCH = 2
+ROOT_SCOPE = "model"
+_SCOPE_KEY = "pkg.torch.onnx.name_scopes"
+
+
+class ExportError(BuilderError):
+    """The module cannot be written as an ONNX graph with the axes of its spec."""
+
+
+def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
+    """The whole model as ONNX, weights inside, batch and every `Axis` dynamic, tensors named as in the spec.
+
+    Nodes are named after the torch module they come from (`blocks.0.key/MatMul`). The same weights give the same
+    bytes: nothing of the machine or the time is in it.
+
+    Raises:
+        ExportError: the module fails on inputs of its own spec, or fixes the size of an axis.
+    """
+    inputs = {
+        name: torch.from_numpy(array)
+        for name, array in draw_inputs(ranker, _example_sizes(ranker), EXPORT_BATCH, np.random.default_rng(0)).items()
+    }
+    _check_forward(ranker, inputs)
+    dynamic = {
+        tensor.name: {
+            0: torch.export.Dim.DYNAMIC,
+            **{i + 1: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if isinstance(axis, Axis)},
+        }
+        for tensor in ranker.inputs
+    }
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                ranker.module.eval(),
+                kwargs=inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[tensor.name for tensor in ranker.inputs],
+                output_names=[tensor.name for tensor in ranker.output],
+                dynamic_shapes=dynamic,
+                verbose=False,
+            )
+        except Exception as error:
+            raise ExportError(_export_message(ranker, error)) from error
+    assert program is not None
+    model = program.model_proto
+    _rename_nodes(model)
+    _strip(model)
+    _name_axes(model, ranker)
+    onnx.checker.check_model(model)
+    return model
+
+
+def fingerprint_of(model: onnx.ModelProto) -> str:
+    """A digest of weights and graph: equal for equal models, whenever and wherever they are exported."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def highs_from_graph(model: onnx.ModelProto, ranker: Ranker) -> dict[str, int]:
+    """For each integer input without a `high`: the rows of the smallest table that it looks up, where it does."""
+    tables = {tensor.name: numpy_helper.to_array(tensor).shape for tensor in model.graph.initializer}
+    highs = {}
+    for tensor in ranker.inputs:
+        if tensor.high is None and tensor.dtype.startswith(("int", "uint")):
+            reached = {tensor.name}
+            rows = []
+            for node in model.graph.node:
+                if node.op_type == "Gather" and node.input[1] in reached and node.input[0] in tables:
+                    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+                    rows.append(tables[node.input[0]][axis])
+                elif node.op_type in _ID_OPS and reached & set(node.input):
+                    reached.update(node.output)
+            if rows:
+                highs[tensor.name] = min(rows)
+    return highs
+
+
+_ID_OPS = {
+    "Where",
+    "Cast",
+    "Reshape",
+    "Unsqueeze",
+    "Squeeze",
+    "Expand",
+    "Slice",
+    "Clip",
+    "Concat",
+    "Identity",
+    "Flatten",
+}
+"""Ops through which an id is still the same id."""
+
+
+def _example_sizes(ranker: Ranker) -> dict[str, int]:
+    """Small sizes, all different and none 0 or 1, which the exporter would take for constants."""
+    sizes: dict[str, int] = {}
+    for axis in ranker.axes:
+        size = max(axis.min, EXPORT_BATCH + 1)
+        while size in sizes.values():
+            size += 1
+        if axis.max < 2:
+            raise ExportError(
+                f"axis {axis.name!r}: expected a max of at least 2, got {axis.max}; write a fixed size as a number"
+            )
+        sizes[axis.name] = min(size, axis.max)
+    return sizes
+
+
+def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
+    try:
+        with torch.no_grad():
+            outputs = ranker.module.eval()(**inputs)
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in inputs.items())
+        raise ExportError(
+            f"ranker {ranker.name!r}: forward fails on random inputs of its own spec ({shapes}): "
+            f"{type(error).__name__}: {error}; make names, types and axes of the spec fit the module"
+        ) from error
+    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    if len(outputs) != len(ranker.output):
+        raise ExportError(
+            f"ranker {ranker.name!r}: expected {len(ranker.output)} outputs as in the spec, got {len(outputs)}; "
+            "make forward return one tensor for each output"
+        )
+    sizes = _example_sizes(ranker)
+    for tensor, value in zip(ranker.output, outputs, strict=True):
+        expected = (EXPORT_BATCH, *tensor.shape(sizes))
+        got_dtype = str(value.dtype).removeprefix("torch.")
+        if tuple(value.shape) != expected or got_dtype != tensor.dtype:
+            raise ExportError(
+                f"output {tensor.name!r}: expected {tensor.dtype} {list(expected)}, got {got_dtype} "
+                f"{list(value.shape)}; make the spec or the module right"
+            )
+
+
+def _export_message(ranker: Ranker, error: Exception) -> str:
+    text = str(error) + str(error.__cause__ or "")
+    for axis in ranker.axes:
+        if re.search(r"inferred|specializ|constant", text) and axis.name in text:
+            return (
+                f"axis {axis.name!r}: the module fixes its size, so it can be neither varied nor padded; "
+                f"expected code that works for {axis.min} to {axis.max}; or write the size as a number"
+            )
+    reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return f"ranker {ranker.name!r}: torch.onnx.export failed: {reason}; see the traceback with `python -X dev`"
+
+
+def _rename_nodes(model: onnx.ModelProto) -> None:
+    seen: Counter[str] = Counter()
+    for node in model.graph.node:
+        name = f"{_scope(node) or ROOT_SCOPE}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    """The path of the torch module that a node comes from: the deepest but the op itself; empty for the root."""
+    for entry in node.metadata_props:
+        if entry.key == _SCOPE_KEY:
+            scopes: list[str] = re.findall(r"'([^']*)'", entry.value)
+            return scopes[-2] if len(scopes) > 1 and not scopes[-2].startswith("_") else ""
+    return ""
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what depends on the machine: traces, paths, documentation."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    for entry in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    del model.graph.value_info[:]
+    del model.functions[:]
+
+
+def _name_axes(model: onnx.ModelProto, ranker: Ranker) -> None:
+    tensors = {tensor.name: tensor for _, tensor in ranker.tensors()}
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        dims[0].dim_param = BATCH
+        for dim, axis in zip(dims[1:], tensors[value.name].axes, strict=True):
+            if isinstance(axis, Axis):
+                dim.dim_param = axis.name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports progress by print, by warnings and by the log of packages that it lacks."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

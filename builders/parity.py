@@ -1,0 +1,181 @@
+"""Proves a cut on random inputs: the parts equal the whole, and the whole has the properties that the cut rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+
+from builders.draw import AnyArray, Arrays, draw_inputs, repeated_for_candidates
+from builders.errors import BuilderError
+from builders.runtime import OnnxRunner
+from builders.spec import Axis, Ranker
+from builders.split import Cut
+
+TOLERANCE = 1e-5
+"""Largest difference of two float32 ways to compute a score, relative to scores above 1."""
+
+PROPERTY_CANDIDATES = 5
+PROPERTY_LENGTH = 7
+"""Sizes at which joint scoring and padding are checked: every way to break them shows at any size."""
+
+
+class ParityError(BuilderError):
+    """Two ways to compute the same scores differ."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes at which the parts were compared with the whole, and the largest difference found."""
+
+    batch: int
+    sizes: dict[str, int]
+    difference: float
+
+
+def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
+    """Check a cut on random inputs and return the cases compared.
+
+    Raises:
+        ParityError: names the output and what to do, for: torch against the whole graph, encoder then scorer against
+            the whole graph (at min, opt and max of every axis, batch 1 and more), a candidate that changes another's
+            score, padding that changes a score.
+    """
+    whole = OnnxRunner(cut.whole)
+    rng = np.random.default_rng(seed)
+    check_whole(cut.ranker, whole, highs, rng)
+    parts = Parts(cut.history_encoder, cut.candidate_scorer)
+    cases = []
+    for batch, sizes in _cases(cut.ranker):
+        inputs = draw_inputs(cut.ranker, sizes, batch, rng, highs, padded=True)
+        where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+        difference = _compare(
+            whole(inputs),
+            parts(inputs),
+            f"ranker {cut.ranker.name!r}: history encoder then candidate scorer ({where})",
+            "the cut is wrong for this graph; please report it with the model",
+        )
+        cases.append(Case(batch, dict(sizes), difference))
+    return cases
+
+
+class Parts:
+    """History encoder, then candidate scorer."""
+
+    def __init__(self, history_encoder: onnx.ModelProto, candidate_scorer: onnx.ModelProto) -> None:
+        self.encode = OnnxRunner(history_encoder)
+        self.score = OnnxRunner(candidate_scorer)
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        return self.score({**inputs, **self.encode(inputs)})
+
+
+def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng: np.random.Generator) -> None:
+    """Check the graph of the whole model against torch, candidate by candidate, and with padding.
+
+    Raises:
+        ParityError: see `prove`.
+    """
+    least = {axis.name: min(axis.max, max(axis.min, PROPERTY_LENGTH)) for axis in ranker.axes}
+    axis = ranker.candidate_axis
+    sizes = {**least, axis.name: min(axis.max, max(axis.min, PROPERTY_CANDIDATES))}
+    inputs = draw_inputs(ranker, sizes, 2, rng, highs, padded=True)
+    _compare(
+        _torch_outputs(ranker, inputs),
+        whole(inputs),
+        f"ranker {ranker.name!r}: ONNX against torch",
+        "the exporter changed the model; look for control flow that depends on data or sizes",
+    )
+    _check_joint(ranker, whole, sizes, highs, rng)
+    _check_padding(ranker, whole, inputs)
+
+
+def _check_joint(
+    ranker: Ranker, whole: OnnxRunner, sizes: Mapping[str, int], highs: Mapping[str, int], rng: np.random.Generator
+) -> None:
+    inputs = draw_inputs(ranker, sizes, 1, rng, highs)
+    together = whole(inputs)
+    alone = whole(repeated_for_candidates(ranker, inputs))
+    _compare(
+        {name: np.swapaxes(scores, 0, 1) for name, scores in alone.items()},
+        together,
+        f"ranker {ranker.name!r}: candidates scored together against one by one",
+        "candidates see each other, or the history sees them; mask attention so that neither reads a candidate",
+    )
+
+
+def _check_padding(ranker: Ranker, whole: OnnxRunner, inputs: Arrays) -> None:
+    expected = whole(inputs)
+    for axis in ranker.axes:
+        size = next(
+            inputs[tensor.name].shape[tensor.axes.index(axis) + 1] for tensor in ranker.inputs if axis in tensor.axes
+        )
+        if size == axis.max:
+            continue
+        padded = {tensor.name: _padded(tensor.axes, axis, inputs[tensor.name], tensor.pad) for tensor in ranker.inputs}
+        _compare(
+            expected,
+            {
+                tensor.name: _cut_back(tensor.axes, axis, scores, size)
+                for tensor, scores in zip(ranker.output, whole(padded).values(), strict=True)
+            },
+            f"ranker {ranker.name!r}: axis {axis.name!r} padded from {size} to {size + 1}",
+            f"padding of {axis.name!r} changes scores, so it cannot be padded to buckets; mask rows that hold the pad "
+            "value, and average over real rows only",
+        )
+
+
+def _padded(axes: tuple[Axis | int, ...], axis: Axis, array: AnyArray, pad: float) -> AnyArray:
+    for place, entry in enumerate(axes):
+        if entry == axis:
+            widths = [(0, 0)] * array.ndim
+            widths[place + 1] = (0, 1)
+            array = np.pad(array, widths, constant_values=pad)
+    return array
+
+
+def _cut_back(axes: tuple[Axis | int, ...], axis: Axis, array: AnyArray, size: int) -> AnyArray:
+    for place, entry in enumerate(axes):
+        if entry == axis:
+            array = np.take(array, np.arange(size), axis=place + 1)
+    return array
+
+
+def _torch_outputs(ranker: Ranker, inputs: Arrays) -> Arrays:
+    with torch.no_grad():
+        outputs = ranker.module.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    return {tensor.name: value.numpy() for tensor, value in zip(ranker.output, outputs, strict=True)}
+
+
+def _cases(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
+    """All axes at min, at opt and at max; more than one user where the shapes are small."""
+    return [
+        (1, ranker.sizes("min")),
+        (3, ranker.sizes("min")),
+        (1, ranker.sizes("opt")),
+        (2, ranker.sizes("opt")),
+        (1, ranker.sizes("max")),
+    ]
+
+
+def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
+    """The largest difference, relative to values above 1."""
+    largest = 0.0
+    for name, values in expected.items():
+        other = got[name]
+        if values.shape != other.shape:
+            raise ParityError(f"{where}: output {name!r}: expected shape {values.shape}, got {other.shape}; {remedy}")
+        difference = np.abs(values.astype(np.float64) - other) / np.maximum(1, np.abs(values))
+        worst = float(difference.max(initial=0)) if np.isfinite(difference).all() else float("inf")
+        if worst > TOLERANCE:
+            place = np.unravel_index(int(np.nanargmax(difference)), difference.shape)
+            raise ParityError(
+                f"{where}: output {name!r} at {list(map(int, place))}: expected {values[place]:.7g}, got "
+                f"{other[place]:.7g}, a difference of {worst:.2g} where {TOLERANCE} is allowed; {remedy}"
+            )
+        largest = max(largest, worst)
+    return largest

@@ -1,0 +1,33 @@
+"""Runs ONNX graphs on the CPU while building."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+import onnxruntime
+
+from builders.draw import AnyArray, Arrays
+
+
+class OnnxRunner:
+    """A graph ready to run; takes what it needs from a larger set of inputs by name."""
+
+    def __init__(self, model: onnx.ModelProto, outputs: Sequence[str] | None = None, optimized: bool = True) -> None:
+        """`outputs`: names to compute, by default the graph's outputs; `optimized`: let ONNX Runtime fuse nodes."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # the largest shapes are run once and need not stay reserved
+        if not optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = [tensor.name for tensor in self._session.get_inputs()]
+        self.outputs = list(outputs or (tensor.name for tensor in self._session.get_outputs()))
+
+    def __call__(self, inputs: Mapping[str, AnyArray]) -> Arrays:
+        """Outputs by name."""
+        results: list[Any] = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
