@@ -24,7 +24,7 @@ WEIGHTS = Path(__file__).parent / "zoo" / "weights"
 
 RANDOM_WEIGHTS_SEED = 0
 
-Sizes = Mapping[str, int]
+Sizes = Mapping[str, int | float]
 
 
 class SourceError(BuilderError):
@@ -47,48 +47,72 @@ def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) 
     return ranker
 
 
-def parse_sizes(text: str) -> dict[str, int]:
-    """`layers=3,width=128` as a dictionary."""
-    sizes = {}
+def parse_sizes(text: str) -> dict[str, int | float]:
+    """`layers=3,dropout=0.2` as a dictionary."""
+    sizes: dict[str, int | float] = {}
     for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not value.strip().isdecimal():
+        key, _, value = part.partition("=")
+        number = value.strip()
+        try:
+            sizes[key.strip()] = int(number) if number.isdecimal() else float(number)
+        except ValueError as error:
             raise SourceError(
                 f"--size: expected name=number pairs like layers=3,width=128, got {part!r}; write numbers"
-            )
-        sizes[key.strip()] = int(value)
+            ) from error
     return sizes
 
 
-def _from_zoo(name: str, sizes: Sizes, weights: Path) -> Ranker:
+def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
+    """Every size of the zoo model `name`: its defaults, with `sizes` instead where given.
+
+    Raises:
+        SourceError: there is no such model or size, or a size is no number of its kind.
+    """
     if name not in ZOO:
         raise SourceError(
             f"model {name!r}: not in the zoo ({', '.join(ZOO)}); "
             "use one of these, module:attribute or file.py:attribute"
         )
-    known = [key for key, value in inspect.signature(ZOO[name]).parameters.items() if isinstance(value.default, int)]
-    for key in sizes:
+    parameters = inspect.signature(ZOO[name]).parameters
+    known = {key: value.default for key, value in parameters.items() if isinstance(value.default, int | float)}
+    for key, size in sizes.items():
         if key not in known:
             raise SourceError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known)}")
+        if isinstance(known[key], int) and not isinstance(size, int):
+            raise SourceError(f"--size: {name}: {key}: expected a whole number, got {size}; leave the fraction out")
+    return {**known, **sizes}
+
+
+def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> Ranker:
+    """The zoo model `name` with random weights, always the same of one seed.
+
+    Raises:
+        SourceError: as `zoo_sizes`, or the sizes contradict each other.
+    """
+    chosen = zoo_sizes(name, sizes)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        try:
+            return ZOO[name](**chosen)
+        except ValueError as error:
+            raise SourceError(f"--size: {name}: {error}") from error
+
+
+def _from_zoo(name: str, sizes: Sizes, weights: Path) -> Ranker:
     file = weights / f"{name}.safetensors"
     trained = trained_sizes(file)
-    chosen = {**trained, **sizes}
-    torch.manual_seed(RANDOM_WEIGHTS_SEED)
-    try:
-        ranker = ZOO[name](**chosen)
-    except ValueError as error:
-        raise SourceError(f"--size: {name}: {error}") from error
-    if file.exists() and chosen == trained:
+    ranker = random_ranker(name, {**trained, **sizes})
+    if file.exists() and {**trained, **sizes} == trained:
         ranker.module.load_state_dict(load_file(file))
     return ranker
 
 
-def trained_sizes(file: Path) -> dict[str, int]:
+def trained_sizes(file: Path) -> dict[str, int | float]:
     """The sizes that a file of weights was trained with; none where there is no file."""
     if not file.exists():
         return {}
     with safe_open(file, framework="pt") as opened:
-        sizes: dict[str, int] = json.loads(opened.metadata()["sizes"])
+        sizes: dict[str, int | float] = json.loads(opened.metadata()["sizes"])
     return sizes
 
 

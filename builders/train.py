@@ -1,0 +1,230 @@
+"""Trains any zoo model on ratings: one loop for all, in reach of a processor, the same weights for the same seed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from builders.data_examples import Batch, Rows, batch_of, block_rows, split_by_length
+from builders.data_movielens import MovieLens
+from builders.errors import BuilderError
+from builders.evaluate import Score, evaluate
+from builders.metrics import Metrics
+from builders.sources import Sizes, random_ranker, zoo_sizes
+from builders.spec import Axis, Ranker
+from builders.zoo.movielens import MovieLensModel
+
+BLOCK = 16
+"""Consecutive ratings that share one history in training."""
+
+WARM_UP_STEPS = 50
+
+
+class TrainingError(BuilderError):
+    """Settings that cannot be trained with, or a training that diverged."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. The defaults were chosen by the validation part of MovieLens-100k."""
+
+    seed: int = 0
+    """Of the weights, the order of examples and the dropout."""
+    epochs: int = 12
+    """At most; the learning rate falls to zero along half a cosine over these."""
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    """AdamW's."""
+    batch: int = 1024
+    """Ratings of one step."""
+    patience: int = 3
+    """Epochs without a better validation AUC after which training stops."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("epochs", 1), ("batch", 1), ("patience", 1)):
+            if getattr(self, name) < least:
+                raise TrainingError(
+                    f"training: {name}: expected at least {least}, got {getattr(self, name)}; choose a larger number"
+                )
+        if not 0 < self.learning_rate < math.inf:
+            raise TrainingError(
+                f"training: learning_rate: expected a number above 0, got {self.learning_rate}; 0.001 is common"
+            )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained ranker, in evaluation mode, and how it came about."""
+
+    ranker: Ranker
+    sizes: dict[str, int | float]
+    """Every size the zoo function was called with."""
+    settings: Settings
+    best_epoch: int
+    """Whose weights these are, counted from 1."""
+    seconds: float
+    validation: Metrics
+    test: Metrics
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.ranker.module.parameters())
+
+
+def train(
+    name: str,
+    data: MovieLens,
+    sizes: Sizes | None = None,
+    settings: Settings | None = None,
+    show_progress: bool = True,
+) -> Trained:
+    """Train the zoo model `name` from random weights; keep the epoch of the best validation AUC.
+
+    While it trains, validation is estimated with blocks, as in training; the metrics returned are of exact histories.
+
+    Args:
+        name: a zoo model.
+        data: its films set the size `num_items`.
+        sizes: other sizes than the model's defaults.
+        settings: other settings than the defaults.
+        show_progress: draws a bar on stderr.
+
+    Raises:
+        SourceError: there is no such model or size.
+        TrainingError: the loss is no number any more.
+        MetricsError: a part of the data is empty or has labels of one kind.
+    """
+    settings = settings or Settings()
+    began = time.perf_counter()
+    chosen = zoo_sizes(name, {**(sizes or {}), "num_items": data.num_items})
+    ranker = random_ranker(name, chosen, settings.seed)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(settings.seed)
+        best_epoch = _fit(ranker, data, settings, show_progress)
+    score, max_events = score_of(ranker.module), max_events_of(ranker)
+    validation, test = (evaluate(score, data, part, max_events) for part in ("validation", "test"))
+    return Trained(ranker, chosen, settings, best_epoch, time.perf_counter() - began, validation, test)
+
+
+def score_of(module: torch.nn.Module) -> Score:
+    """The module as a function of numpy arrays, in evaluation mode."""
+
+    def score(inputs: dict[str, NDArray[Any]]) -> NDArray[np.floating[Any]]:
+        with torch.inference_mode():
+            probabilities: NDArray[np.floating[Any]] = module(**_tensors(inputs)).numpy()
+        return probabilities
+
+    module.eval()
+    return score
+
+
+def max_events_of(ranker: Ranker) -> int:
+    """The longest history that the ranker takes."""
+    axis = ranker.user[0].axes[0]
+    assert isinstance(axis, Axis)
+    return axis.max
+
+
+def save(trained: Trained, file: Path, command: str) -> None:
+    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {
+        "sizes": json.dumps(trained.sizes),
+        "command": command,
+        "metrics": json.dumps(
+            {"validation": dataclasses.asdict(trained.validation), "test": dataclasses.asdict(trained.test)}
+        ),
+    }
+    with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as temporary:
+        written = Path(temporary) / file.name
+        save_file(trained.ranker.module.state_dict(), written, metadata)
+        os.replace(written, file)
+
+
+def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: bool) -> int:
+    """Leave the best epoch's weights in the module; to that epoch's number."""
+    module, max_events = ranker.module, max_events_of(ranker)
+    assert isinstance(module, MovieLensModel)
+    block = min(BLOCK, ranker.candidate_axis.max)
+    rng = np.random.default_rng(settings.seed)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    validation_rows = block_rows(data, "validation", block)
+    best_auc, best_epoch, best_state = -1.0, 0, module.state_dict()
+    for epoch in range(1, settings.epochs + 1):
+        module.train()
+        steps = list(_steps(block_rows(data, "train", block, rng), settings.batch, rng))
+        losses = []
+        with tqdm(steps, f"epoch {epoch}/{settings.epochs}", unit="step", disable=not show_progress) as bar:
+            for step, rows in enumerate(bar):
+                progress = (epoch - 1 + step / len(steps)) / settings.epochs
+                warm_up = min(1.0, ((epoch - 1) * len(steps) + step + 1) / WARM_UP_STEPS)
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * warm_up * (1 + math.cos(math.pi * progress)) / 2
+                losses.append(_step(module, optimizer, data, rows, max_events))
+                bar.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
+            found = evaluate(score_of(module), data, "validation", max_events, validation_rows)
+            bar.set_postfix(loss=f"{np.mean(losses):.4f}", validation_auc=f"{found.auc:.4f}")
+        if found.auc > best_auc:
+            best_auc, best_epoch, best_state = found.auc, epoch, copy.deepcopy(module.state_dict())
+        elif epoch - best_epoch >= settings.patience:
+            break
+    module.load_state_dict(best_state)
+    module.eval()
+    return best_epoch
+
+
+def _steps(rows: Rows, batch: int, rng: np.random.Generator) -> Iterator[Rows]:
+    """All rows in random order, about `batch` ratings at a time."""
+    shuffled = rows.take(rng.permutation(len(rows)))
+    step_of_row = (np.cumsum(shuffled.counts) - 1) // batch
+    for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(step_of_row)) + 1):
+        yield shuffled.take(places)
+
+
+def _step(
+    module: MovieLensModel, optimizer: torch.optim.Optimizer, data: MovieLens, rows: Rows, max_events: int
+) -> float:
+    """One step of the optimizer; its gradient is summed over parts of similar length, which need little padding."""
+    num_ratings = int(rows.counts.sum())
+    total = 0.0
+    optimizer.zero_grad()
+    for places in split_by_length(data, rows, max_events):
+        batch = batch_of(data, rows.take(places), max_events)
+        inputs = _tensors(batch.inputs)
+        loss = _prediction_loss(module, batch, inputs) / num_ratings
+        loss = loss + module.auxiliary_loss(**inputs) * (len(places) / len(rows))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    if not math.isfinite(total):
+        raise TrainingError(f"training: the loss is {total}, expected a finite number; give a smaller --learning-rate")
+    optimizer.step()
+    return total
+
+
+def _prediction_loss(module: MovieLensModel, batch: Batch, inputs: dict[str, Tensor]) -> Tensor:
+    """The summed cross-entropy of the real candidates."""
+    real = torch.from_numpy(batch.real)
+    return functional.binary_cross_entropy_with_logits(
+        module.logits(**inputs)[real], torch.from_numpy(batch.labels)[real], reduction="sum"
+    )
+
+
+def _tensors(inputs: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in inputs.items()}
