@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from numpy.typing import ArrayLike
+
+from clients import AsyncRankerClient, RankerClient, Ranking, Signature
+from tests.clients.fake_triton import MODEL, FakeTriton
+
+
+class AsyncClientOnLoop:
+    """An `AsyncRankerClient` called like a `RankerClient`, so that one test holds for both."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.client = AsyncRankerClient(url, model)
+
+    def rank(self, candidates: Any, **arguments: Any) -> Ranking:
+        return self.loop.run_until_complete(self.client.rank(candidates, **arguments))
+
+    def infer(self, inputs: Mapping[str, ArrayLike], **arguments: Any) -> dict[str, Any]:
+        return self.loop.run_until_complete(self.client.infer(inputs, **arguments))
+
+    def signature(self, **arguments: Any) -> Signature:
+        return self.loop.run_until_complete(self.client.signature(**arguments))
+
+    def close(self) -> None:
+        self.loop.run_until_complete(self.client.close())
+
+    def __enter__(self) -> AsyncClientOnLoop:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+        self.loop.close()
+
+
+AnyClient = RankerClient | AsyncClientOnLoop
+Connect = Callable[..., AnyClient]
+
+
+@pytest.fixture
+def triton() -> Iterator[FakeTriton]:
+    server = FakeTriton()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=[RankerClient, AsyncClientOnLoop], ids=["blocking", "asyncio"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes clients of one kind, closed after the test."""
+    with ExitStack() as clients:
+        yield lambda url, model=MODEL: clients.enter_context(request.param(url, model))
