@@ -7,5 +7,15 @@ from collections.abc import Callable
 from builders.spec import Ranker
 from builders.zoo.append import append
 from builders.zoo.concat import concat
+from builders.zoo.hstu import hstu
+from builders.zoo.lime import lime_mha, lime_xor
+from builders.zoo.no_history import no_history
+from builders.zoo.vista import vista
 
-ZOO: dict[str, Callable[..., Ranker]] = {function.__name__: function for function in (append, concat)}
+ZOO: dict[str, Callable[..., Ranker]] = {
+    function.__name__: function for function in (append, concat, hstu, vista, lime_mha, lime_xor)
+}
+"""Every model that is cut and served."""
+
+BASELINES: dict[str, Callable[..., Ranker]] = {no_history.__name__: no_history}
+"""Models to be compared with by accuracy only: they read no history, so the cut refuses them."""

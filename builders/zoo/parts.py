@@ -46,14 +46,56 @@ class SequenceEmbedding(nn.Module):
 
     def events(self, history_items: Tensor, history_ratings: Tensor) -> Tensor:
         """[B, N] and [B, N] to [B, N, D]."""
-        num_events = history_items.shape[1]
-        rows: Tensor = self.items(history_items) + self.ratings(history_ratings) + self.positions[:num_events]
+        rows: Tensor = self.items(history_items) + self.ratings(history_ratings) + self.places(history_items)
         return rows
+
+    def places(self, history_items: Tensor) -> Tensor:
+        """What says where each of [B, N] events stands: [N, D] or [B, N, D]."""
+        return self.positions[: history_items.shape[1]]
 
     def candidates(self, candidate_items: Tensor) -> Tensor:
         """[B, M] to [B, M, D]."""
         rows: Tensor = self.items(candidate_items) + self.marker
         return rows
+
+
+class RecencyEmbedding(SequenceEmbedding):
+    """A `SequenceEmbedding` whose positions are ages on a log scale: for histories too long for a table of positions.
+
+        bucket = floor(log2(age + 1.5)),  age = number of real events after this one
+
+    so the newest event is alone, and the ages 1-2, 3-6, 7-14, ... share a row each. Ages change with every new event:
+    only for models that encode the whole history anew anyway.
+    """
+
+    def __init__(self, num_items: int, num_ratings: int, max_events: int, width: int) -> None:
+        super().__init__(num_items, num_ratings, max_events.bit_length(), width)
+
+    def places(self, history_items: Tensor) -> Tensor:
+        """The rows of the events' ages: [B, N, D]."""
+        real = (history_items != 0).long()
+        age = real.sum(1, keepdim=True) - real.cumsum(1)
+        # Buckets end half way between two ages: no engine's rounding of the logarithm moves an event to the next one.
+        bucket = torch.log2(age.float() + 1.5).long()
+        # The clamp is for ages beyond `max_events`: they must not read behind the table.
+        return functional.embedding(bucket.clamp(0, self.positions.shape[0] - 1), self.positions)
+
+
+def check_heads(where: str, width: int, heads: int) -> None:
+    """ValueError unless `width` is shared out evenly among `heads`."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"{where}: width {width} is not a multiple of heads {heads}; change either")
+
+
+def split_heads(rows: Tensor, heads: int) -> Tensor:
+    """[B, S, D] to [B, heads, S, D / heads]."""
+    batch, num_rows, width = rows.shape
+    return rows.view(batch, num_rows, heads, width // heads).transpose(1, 2)
+
+
+def merge_heads(rows: Tensor) -> Tensor:
+    """[B, heads, S, D / heads] to [B, S, D]."""
+    return rows.transpose(1, 2).flatten(2)
 
 
 class FeedForward(nn.Module):
@@ -82,8 +124,7 @@ class CrossAttentionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float, causal: bool = False) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"CrossAttentionBlock: width {width} is not a multiple of heads {heads}; change either")
+        check_heads("CrossAttentionBlock", width, heads)
         self.heads = heads
         self.causal = causal
         self.norm_attention = nn.LayerNorm(width)
@@ -98,41 +139,48 @@ class CrossAttentionBlock(nn.Module):
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Rows [B, S, D], of which the first N are keys, and mask [B, N], true for real events, to [B, S, D]."""
         normed = self.norm_attention(rows)
-        rows = rows + self.dropout(self.attend(normed, self.keys(normed, mask), mask))
-        output: Tensor = rows + self.dropout(self.feed_forward(self.norm_feed_forward(rows)))
-        return output
+        return self._after_attention(rows, self.attend(normed, self.keys(normed, mask), mask))
+
+    def read(self, rows: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The block for rows [B, S, D] whose keys are another sequence [B, K, D]; without mask [B, K] all of it."""
+        return self._after_attention(rows, self.attend(self.norm_attention(rows), self.norm_attention(others), mask))
 
     def keys(self, normed: Tensor, mask: Tensor) -> Tensor:
         """The rows that keys and values are made of: [B, N, D]."""
         return normed[:, : mask.shape[1]]
 
-    def attend(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """Queries [B, S, D] read keys [B, K, D] where mask [B, K] is true; to [B, S, D]."""
-        query = self._split_heads(self.query(queries))
-        key = self._split_heads(self.key(keys))
-        value = self._split_heads(self.value(keys) * mask.unsqueeze(-1))
-        weights = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5)
-        readable = mask[:, None, None, :]
-        if self.causal:
-            readable = (
-                readable & torch.ones(queries.shape[1], keys.shape[1], dtype=torch.bool, device=mask.device).tril()
-            )
-        weights = weights.masked_fill(~readable, torch.finfo(weights.dtype).min)
-        read = torch.softmax(weights, dim=-1) @ value
-        output: Tensor = self.project(read.transpose(1, 2).flatten(2))
+    def attend(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries [B, S, D] read keys [B, K, D], those where mask [B, K] is true or all; to [B, S, D]."""
+        query = split_heads(self.query(queries), self.heads) * (queries.shape[-1] // self.heads) ** -0.5
+        key = split_heads(self.key(keys), self.heads)
+        value = self.value(keys)
+        weights = query @ key.transpose(-1, -2)
+        if mask is not None:
+            value = value * mask.unsqueeze(-1)
+            weights = weights.masked_fill(~self.readable(queries, mask), torch.finfo(weights.dtype).min)
+        read = torch.softmax(weights, dim=-1) @ split_heads(value, self.heads)
+        output: Tensor = self.project(merge_heads(read))
         return output
 
-    def _split_heads(self, rows: Tensor) -> Tensor:
-        """[B, S, D] to [B, heads, S, D / heads]."""
-        batch, num_rows, width = rows.shape
-        return rows.view(batch, num_rows, self.heads, width // self.heads).transpose(1, 2)
+    def readable(self, queries: Tensor, mask: Tensor) -> Tensor:
+        """Which of K keys each of S queries reads, broadcastable to [B, heads, S, K]."""
+        readable = mask[:, None, None, :]
+        if self.causal:
+            earlier = torch.ones(queries.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
+            readable = readable & earlier
+        return readable
+
+    def _after_attention(self, rows: Tensor, read: Tensor) -> Tensor:
+        rows = rows + self.dropout(read)
+        output: Tensor = rows + self.dropout(self.feed_forward(self.norm_feed_forward(rows)))
+        return output
 
 
 class Head(nn.Module):
     """DLRM head: an MLP over candidate output, candidate features, and user and request features.
 
-    The first layer is written as a sum of one product per side, which equals the product with their concatenation
-    and does not repeat the request's side for every candidate.
+    The first layer is written as a sum of one product per side, which equals the product with their concatenation,
+    does not repeat the request's side for every candidate, and leaves the candidate features' side to the item alone.
     """
 
     def __init__(self, width: int, num_candidate_features: int, ids: dict[str, int], dropout: float) -> None:
@@ -145,8 +193,11 @@ class Head(nn.Module):
 
     def forward(self, rows: Tensor, candidate_features: Tensor, features: dict[str, Tensor]) -> Tensor:
         """Rows [B, M, D], candidate features [B, M, F] and features [B] by name, to logits [B, M]."""
-        hidden = self.candidate(torch.cat((rows, candidate_features), dim=-1))
+        weight, width = self.candidate.weight, rows.shape[-1]
+        request = self.candidate.bias
         for name, embedding in self.features.items():
-            hidden = hidden + embedding(features[name]).unsqueeze(1)
+            request = request + embedding(features[name])
+        hidden = functional.linear(rows, weight[:, :width]) + functional.linear(candidate_features, weight[:, width:])
+        hidden = hidden + request.unsqueeze(-2)
         logits: Tensor = self.output(hidden).squeeze(-1)
         return logits
