@@ -90,6 +90,17 @@ def array_from_value(where: str, tensor: Tensor, value: ArrayLike, batched: bool
     if array.size and KINDS.get(array.dtype.kind) != KINDS[tensor.dtype.kind]:
         raise InvalidRequestError(f"{where}: type: expected {tensor.dtype}, got {array.dtype}; convert it")
     _check_shape(where, tensor, array, batched)
+    if array.dtype != tensor.dtype:
+        array = _converted(where, tensor, array)
+    if tensor.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+        raise InvalidRequestError(
+            f"{where}: expected finite {tensor.dtype} numbers, got {array[place]} at {list(place)}; correct it"
+        )
+    return array
+
+
+def _converted(where: str, tensor: Tensor, array: Array) -> Array:
     if tensor.dtype.kind in "iu" and array.size:
         bounds, least, most = np.iinfo(tensor.dtype), int(array.min()), int(array.max())
         if least < bounds.min or most > bounds.max:
@@ -97,14 +108,8 @@ def array_from_value(where: str, tensor: Tensor, value: ArrayLike, batched: bool
                 f"{where}: expected values from {bounds.min} to {bounds.max} ({tensor.dtype}), "
                 f"got {least} to {most}; correct the values"
             )
-    with np.errstate(over="ignore"):
-        array = array.astype(tensor.dtype, copy=False)
-    if tensor.dtype.kind == "f" and not np.isfinite(array).all():
-        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
-        raise InvalidRequestError(
-            f"{where}: expected finite {tensor.dtype} numbers, got {array[place]} at {list(place)}; correct it"
-        )
-    return array
+    with np.errstate(over="ignore"):  # what becomes infinite is found by the caller
+        return array.astype(tensor.dtype)
 
 
 def sizes_of(signature: Signature, arrays: Mapping[str, Array], batched: bool = False) -> dict[str, int]:

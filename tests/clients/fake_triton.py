@@ -56,13 +56,15 @@ def toy(inputs: Arrays) -> Arrays:
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Serves the model `MODEL`: `infer` is what it computes, `signature` and `dims` what it says of itself."""
+    """Serves one model: `infer` is what it computes, the other attributes are what it says of itself."""
 
     def __init__(self) -> None:
+        self.model = MODEL
+        self.tensors: dict[str, Any] = SIGNATURE
+        self.dtypes: dict[str, str] = DTYPES
         self.infer: Callable[[Arrays, grpc.ServicerContext], Arrays] = lambda inputs, _: toy(inputs)
         self.signature: dict[str, Any] | None = SIGNATURE
         self.max_batch_size = MAX_BATCH
-        self.dims: dict[str, list[int]] = {}
         self.requests: list[Arrays] = []
         self.num_descriptions = 0
         self.ballast_bytes = 0
@@ -97,10 +99,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self._check_name(request.name, context)
         answer = service_pb2.ModelMetadataResponse(name=request.name)
         for kind in ("inputs", "outputs"):
-            for name, tensor in SIGNATURE[kind].items():
-                default = [axis if isinstance(axis, int) else -1 for axis in tensor["axes"]] or [1]
-                shape = [-1] * (self.max_batch_size > 0) + self.dims.get(name, default)
-                datatype = np_to_triton_dtype(np.dtype(DTYPES[name]))
+            for name, tensor in self.tensors[kind].items():
+                dims = [axis if isinstance(axis, int) else -1 for axis in tensor["axes"]] or [1]
+                shape = [-1] * (self.max_batch_size > 0) + dims
+                datatype = np_to_triton_dtype(np.dtype(self.dtypes[name]))
                 getattr(answer, kind).add(name=name, datatype=datatype, shape=shape)
         return answer
 
@@ -127,7 +129,6 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         answer.parameters["ballast"].string_param = "x" * self.ballast_bytes
         return answer
 
-    @staticmethod
-    def _check_name(name: str, context: grpc.ServicerContext) -> None:
-        if name != MODEL:
+    def _check_name(self, name: str, context: grpc.ServicerContext) -> None:
+        if name != self.model:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")

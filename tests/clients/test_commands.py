@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+import cleave
+from tests.clients.fake_triton import Arrays, FakeTriton
+
+MAX_HISTORY = 4
+DTYPES = {
+    "history_items": "int64",
+    "history_ratings": "int64",
+    "request_hour": "int64",
+    "user_age": "int64",
+    "user_gender": "int64",
+    "user_occupation": "int64",
+    "candidate_items": "int64",
+    "candidate_genres": "float32",
+    "scores": "float32",
+}
+AXES: dict[str, list[str | int]] = {
+    "history_items": ["history"],
+    "history_ratings": ["history"],
+    "candidate_items": ["candidates"],
+    "candidate_genres": ["candidates", 20],
+}
+SIGNATURE: dict[str, Any] = {
+    "axes": {
+        "history": {"min": 1, "max": MAX_HISTORY, "buckets": [MAX_HISTORY]},
+        "candidates": {"min": 1, "max": 2, "buckets": [2]},
+    },
+    "inputs": {
+        name: {
+            "role": {"history": "user", "candidate": "candidate"}.get(name.split("_")[0], "request"),
+            "axes": AXES.get(name, []),
+            "pad": 0,
+        }
+        for name in DTYPES
+        if name != "scores"
+    },
+    "outputs": {"scores": {"axes": ["candidates"]}},
+}
+
+FILMS = """movieId,title,genres
+10,First (1990),Action
+20,"Second, The (1991)",Comedy|Drama
+30,Third (1992),(no genres listed)
+"""
+RATINGS = """userId,movieId,rating,timestamp
+7,10,4.5,3600
+7,30,2.0,7200
+9,10,1.0,1
+9,20,2.0,2
+9,30,3.0,3
+9,10,4.0,4
+9,20,5.0,5
+"""
+
+
+def scores_of(inputs: Arrays, _: grpc.ServicerContext) -> Arrays:
+    """The later item the higher, with the length of the history and the hour in the decimals."""
+    length = (inputs["history_items"] != 0).sum(axis=1, keepdims=True)
+    scores = inputs["candidate_items"] / 10 + length / 100 + inputs["request_hour"] / 1000
+    return {"scores": scores.astype(np.float32)}
+
+
+@pytest.fixture
+def movielens_triton(triton: FakeTriton) -> FakeTriton:
+    triton.model = "append_uncached"
+    triton.tensors = triton.signature = SIGNATURE
+    triton.dtypes = DTYPES
+    triton.infer = scores_of
+    return triton
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "movies.csv").write_text(FILMS)
+    (tmp_path / "ratings.csv").write_text(RATINGS)
+    return tmp_path
+
+
+def rank(triton: FakeTriton, data: Path, *options: str) -> int:
+    return cleave.main(["rank", "append", "--url", triton.url, "--data", str(data), *options])
+
+
+def test_the_table(movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rank(movielens_triton, data, "--user", "7", "--top", "2") == 0
+    printed = capsys.readouterr()
+    assert printed.out == (
+        "place   score  title               rated\n"
+        "    1  0.3220  Third (1992)        2 stars\n"
+        "    2  0.2220  Second, The (1991)\n"
+    )
+    assert printed.err == ""
+
+
+def test_json_with_more_places_than_films(
+    movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank(movielens_triton, data, "--user", "7", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    films = result.pop("films")
+    assert result == {
+        "model": "append_uncached",
+        "data": data.name,
+        "user": 7,
+        "history_events": 2,
+        "num_candidates": 3,
+    }
+    assert films[0] == {
+        "place": 1,
+        "film": 30,
+        "title": "Third (1992)",
+        "score": pytest.approx(0.322),
+        "rated": 2.0,
+    }
+    assert [(film["film"], film["rated"]) for film in films] == [(30, 2.0), (20, None), (10, 4.5)]
+
+
+def test_a_history_beyond_the_axis_is_cut_and_said(
+    movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank(movielens_triton, data, "--user", "9") == 0
+    assert "history cut to the most recent 4 of 5 events" in capsys.readouterr().err
+    assert movielens_triton.requests[0]["history_ratings"].tolist() == [[4, 6, 8, 10]]
+
+
+def test_the_arm_names_the_model(movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    movielens_triton.model = "append_whole"
+    assert rank(movielens_triton, data, "--user", "7", "--arm", "single_pass", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "append_whole"
+
+
+def test_a_model_that_is_not_served(
+    movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    movielens_triton.model = "concat_uncached"
+    assert rank(movielens_triton, data, "--user", "7") == cleave.EXIT_WRONG_USE
+    error = capsys.readouterr().err
+    assert error.startswith(f"cleave rank: append_uncached at {movielens_triton.url}: the server does not have it")
+    assert error.endswith("; `cleave serve append` starts a server of it\n")
+
+
+def test_no_server(movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    movielens_triton.stop()
+    assert rank(movielens_triton, data, "--user", "7") == cleave.EXIT_WRONG_USE
+    error = capsys.readouterr().err
+    assert error.startswith(f"cleave rank: append_uncached at {movielens_triton.url}: the server cannot be reached")
+    assert error.endswith("; `cleave serve append` starts a server of it\n")
+
+
+def test_an_unknown_user(movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rank(movielens_triton, data, "--user", "8") == cleave.EXIT_WRONG_USE
+    printed = capsys.readouterr()
+    assert (printed.out, "user 8: not in" in printed.err, "(7 to 9)" in printed.err) == ("", True, True)
+
+
+@pytest.mark.parametrize("top", ["0", "-1", "ten"])
+def test_no_places(movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str], top: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        rank(movielens_triton, data, "--user", "7", "--top", top)
+    assert exit_.value.code == cleave.EXIT_WRONG_USE
+    assert f"expected a whole number of at least 1, got '{top}'" in capsys.readouterr().err
