@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builders.errors import BuilderError
+
 if TYPE_CHECKING:
+    from builders.spec import Ranker
     from builders.train import Settings, Trained
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -16,7 +21,109 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
+    _add_inspect(commands)
+    _add_build(commands)
     _add_train(commands)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
+    parser.add_argument(
+        "--size", default="", metavar="NAME=N,...", help="other sizes for a zoo model, as in layers=3,width=128,heads=4"
+    )
+
+
+def _add_inspect(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="say what the cut of a model saves",
+        description="Cut a model and report the FLOPs and bytes of its parts, without building anything.",
+    )
+    _add_model(parser)
+    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
+    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=_inspect)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from builders import report, sources  # noqa: PLC0415 - torch is slow to import
+    from builders.split import cut_ranker  # noqa: PLC0415
+
+    ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
+    sizes = ranker.sizes("opt", **_given_sizes(ranker, options))
+    cut, _ = cut_ranker(ranker)
+    print(json.dumps(report.report_dict(cut, sizes), indent=2) if options.json else report.report_text(cut, sizes))
+    return 0
+
+
+def _given_sizes(ranker: Ranker, options: argparse.Namespace) -> dict[str, int]:
+    """`--history` is the first axis of the user's tensors, whatever its name; `--candidates` the candidate axis."""
+    sizes = {}
+    if options.candidates is not None:
+        sizes[ranker.candidate_axis.name] = options.candidates
+    if options.history is not None:
+        history = next((axis for axis in ranker.axes if ranker.axis_roles[axis.name] == "user"), None)
+        if history is None:
+            raise BuilderError(f"--history: the user tensors of {ranker.name!r} have no axis; leave it out")
+        sizes[history.name] = options.history
+    return sizes
+
+
+def _add_build(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "build",
+        help="write the Triton model repository of a model",
+        description="Export a model, cut it, prove the cut on random inputs, and write configs, artifacts, manifests.",
+    )
+    _add_model(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="the model repository (default: model_repository; with --size, a folder of its own under .cleave)",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
+    )
+    parser.set_defaults(run=_build)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from builders import parity, repository, sources  # noqa: PLC0415 - torch is slow to import
+    from builders.split import cut_ranker  # noqa: PLC0415
+
+    sizes = sources.parse_sizes(options.size)
+    ranker = sources.load_ranker(options.name, sizes)
+    folder = options.out or repository.repository_folder(options.name, sizes)
+    print(f"{ranker.name}: exporting and cutting", file=sys.stderr)
+    cut, highs = cut_ranker(ranker)
+    if options.check:
+        return _check(ranker.name, repository.config_differences(cut, folder), folder)
+    print(f"{ranker.name}: proving that the parts equal the whole", file=sys.stderr)
+    cases = parity.prove(cut, highs)
+    fingerprint = repository.write_repository(cut, folder, _build_command(options))
+    for case in cases:
+        at = ", ".join(f"{axis} {size}" for axis, size in case.sizes.items())
+        print(f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}")
+    print(f"built {ranker.name} {fingerprint[:12]} in {folder}: {', '.join(repository.artifacts_of(cut))}")
+    return 0
+
+
+def _check(name: str, differences: str, folder: Path) -> int:
+    if not differences:
+        print(f"{name}: the configs in {folder} are those of this build")
+        return 0
+    print(differences)
+    print(f"{name}: the configs in {folder} differ; run `cleave build {name}` and commit them", file=sys.stderr)
+    return 1
+
+
+def _build_command(options: argparse.Namespace) -> str:
+    words = ["cleave", "build", options.name]
+    words += ["--size", options.size] * bool(options.size)
+    words += ["--out", str(options.out)] * bool(options.out)
+    return shlex.join(words)
 
 
 def _add_train(commands: Subparsers) -> None:

@@ -255,11 +255,17 @@ def axes_of(tensors: Iterator[Tensor]) -> tuple[Axis, ...]:
     return tuple(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes if isinstance(axis, Axis)))
 
 
-def signature_json(inputs: Mapping[str, tuple[Role, Tensor]], outputs: tuple[Tensor, ...]) -> str:
+def signature_json(
+    inputs: Mapping[str, tuple[Role, Tensor]],
+    outputs: tuple[Tensor, ...],
+    kept_inputs: Mapping[str, list[str | int]] | None = None,
+    kept_outputs: Mapping[str, list[str | int]] | None = None,
+) -> str:
     """What a client or backend must know of a served model beyond Triton's types and dims.
 
     `{"axes": {name: {min, opt, max, buckets}}, "inputs": {name: {role, axes, pad}}, "outputs": {name: {axes}}}`; an
-    entry of `axes` is the name of an axis or a fixed size.
+    entry of `axes` is the name of an axis or a fixed size. `kept_inputs` and `kept_outputs` are the axes of summary
+    tensors, whose role is "summary"; a size that is made of several axes is written as a sum.
     """
 
     def names(tensor: Tensor) -> list[str | int]:
@@ -270,13 +276,16 @@ def signature_json(inputs: Mapping[str, tuple[Role, Tensor]], outputs: tuple[Ten
         axis.name: {"min": axis.min, "opt": axis.opt, "max": axis.max, "buckets": axis.buckets}
         for axis in axes_of(iter(every))
     }
+    summary = {name: {"role": "summary", "axes": kept, "pad": 0} for name, kept in (kept_inputs or {}).items()}
     return json.dumps(
         {
             "axes": axes,
-            "inputs": {
+            "inputs": summary
+            | {
                 name: {"role": role, "axes": names(tensor), "pad": tensor.pad}
                 for name, (role, tensor) in inputs.items()
             },
-            "outputs": {tensor.name: {"axes": names(tensor)} for tensor in outputs},
+            "outputs": {tensor.name: {"axes": names(tensor)} for tensor in outputs}
+            | {name: {"axes": kept} for name, kept in (kept_outputs or {}).items()},
         }
     )

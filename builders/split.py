@@ -17,8 +17,10 @@ import onnx
 from builders import cost
 from builders.cost import ArmFlops, Flops
 from builders.errors import BuilderError
+from builders.export import highs_from_graph, onnx_from_ranker
 from builders.extract import extract_graph
 from builders.labels import Labels
+from builders.optimize import additive_masks
 from builders.rows import split_rows
 from builders.sizes import Probe, Size, probe, product
 from builders.spec import BATCH, Ranker
@@ -52,12 +54,14 @@ class SummaryTensor:
 
 @dataclass(frozen=True)
 class Mix:
-    """The first node that reads user data and candidate data."""
+    """The first node that reads user data and candidate data, and the inputs of the ranker these are made of."""
 
     node: str
     op: str
-    user_tensors: tuple[str, ...]
-    candidate_tensors: tuple[str, ...]
+    module: str
+    """The torch module that the node comes from."""
+    user_inputs: tuple[str, ...]
+    candidate_inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,23 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         summary=summary,
         flops=_flops(whole, whole_probe, model, model_probe, labels, encoder, scorer),
         item_bytes={tensor.name: model_probe.item_bytes[tensor.source] for tensor in summary},
-        first_mix=_first_mix(model, labels),
+        first_mix=_first_mix(model, ranker, labels),
     )
+
+
+def cut_ranker(ranker: Ranker) -> tuple[Cut, dict[str, int]]:
+    """Export a ranker, optimize its graph and cut it.
+
+    Returns:
+        The cut, and the upper ends of the ids that its spec leaves open, for drawing inputs.
+
+    Raises:
+        ExportError, SplitError, ExtractError: the module, or its graph, cannot be cut.
+    """
+    exported = onnx_from_ranker(ranker)
+    highs = highs_from_graph(exported, ranker)
+    whole = additive_masks(exported, probe(exported, ranker, highs), ranker.sizes("opt"))
+    return split(whole, ranker, highs), highs
 
 
 def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
@@ -305,10 +324,15 @@ def _flops(
     }
 
 
-def _first_mix(model: onnx.ModelProto, labels: Labels) -> Mix | None:
+def _first_mix(model: onnx.ModelProto, ranker: Ranker, labels: Labels) -> Mix | None:
+    made_of: dict[str, frozenset[str]] = {tensor.name: frozenset({tensor.name}) for tensor in ranker.inputs}
     for node in model.graph.node:
+        inputs = frozenset[str]().union(*(made_of.get(name, frozenset()) for name in node.input))
         if {"user", "candidate"} <= labels.union(node.input).roles:
-            user = tuple(name for name in node.input if labels.of(name).roles == {"user"})
-            candidate = tuple(name for name in node.input if "candidate" in labels.of(name).roles)
-            return Mix(node.name, node.op_type, user, candidate)
+            user, candidate = (
+                tuple(tensor.name for tensor in tensors if tensor.name in inputs)
+                for tensors in (ranker.user, ranker.candidate)
+            )
+            return Mix(node.name, node.op_type, _scope(node), user, candidate)
+        made_of.update({name: inputs for name in node.output if labels.of(name).roles})
     return None

@@ -1,0 +1,129 @@
+"""From a cut to the folders that `tritonserver --model-repository` loads."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from builders.configs import config_texts
+from builders.errors import BuilderError
+from builders.export import fingerprint_of
+from builders.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
+from builders.split import Cut
+
+CONFIG_FILE = "config.pbtxt"
+ARTIFACT_FILE = "model.onnx"
+DEFAULT_FOLDER = Path("model_repository")
+SIZED_FOLDER = Path(".cleave") / "repositories"
+"""Where models of other sizes go, so that they never overwrite the committed configs."""
+
+RECORDED_PACKAGES = ("cleave", "onnx", "onnxruntime", "torch")
+
+
+class RepositoryError(BuilderError):
+    """The model repository cannot be written."""
+
+
+def repository_folder(name: str, sizes: Mapping[str, float]) -> Path:
+    """Where a build goes, and a server looks, if not told: `model_repository`, or a folder of its own with sizes."""
+    if not sizes:
+        return DEFAULT_FOLDER
+    return SIZED_FOLDER / "-".join([name, *(f"{key}{value}" for key, value in sorted(sizes.items()))])
+
+
+def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
+    """The ONNX model of each model of the repository; None for an ensemble."""
+    name = cut.ranker.name
+    return {
+        f"{name}_whole": cut.whole,
+        f"{name}_history_encoder": cut.history_encoder,
+        f"{name}_candidate_scorer": cut.candidate_scorer,
+        f"{name}_uncached": None,
+    }
+
+
+def write_repository(cut: Cut, folder: Path, build_command: str) -> str:
+    """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
+
+    Everything is written to a staging folder first and then renamed into place. Should the renaming itself be cut
+    short, the parts carry different fingerprints and are refused when they are loaded.
+
+    Returns:
+        The fingerprint of the build.
+
+    Raises:
+        RepositoryError: the folder cannot be written.
+    """
+    fingerprint = fingerprint_of(cut.whole)
+    texts = config_texts(cut)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _staging(folder) as staging:
+            for model, onnx_model in artifacts_of(cut).items():
+                version_folder = staging / model / VERSION_FOLDER
+                version_folder.mkdir(parents=True)
+                _write_version(version_folder, model, onnx_model, cut.ranker.name, fingerprint, build_command)
+                (staging / model / CONFIG_FILE).write_text(texts[model])
+            _swap_in(staging, folder, list(texts))
+    except OSError as error:
+        raise RepositoryError(f"model repository {str(folder)!r}: {error}; choose another with --out") from error
+    return fingerprint
+
+
+def _write_version(
+    folder: Path, model: str, onnx_model: onnx.ModelProto | None, ranker: str, fingerprint: str, build_command: str
+) -> None:
+    artifact = None
+    if onnx_model is not None:
+        artifact = folder / ARTIFACT_FILE
+        artifact.write_bytes(onnx_model.SerializeToString(deterministic=True))
+    manifest = Manifest(
+        model=model,
+        ranker=ranker,
+        fingerprint=fingerprint,
+        artifact=None if artifact is None else artifact.name,
+        sha256=None if artifact is None else sha256_of(artifact),
+        build_command=build_command,
+        versions={package: version(package) for package in RECORDED_PACKAGES},
+    )
+    write_manifest(folder, manifest)
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A folder beside the models, on the same file system, that is gone afterwards; Triton ignores its name."""
+    staging = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap_in(staging: Path, folder: Path, models: list[str]) -> None:
+    for model in models:
+        target = folder / model
+        target.mkdir(exist_ok=True)
+        if (target / VERSION_FOLDER).exists():
+            os.rename(target / VERSION_FOLDER, staging / f"{model}.previous")
+        os.rename(staging / model / VERSION_FOLDER, target / VERSION_FOLDER)
+        os.replace(staging / model / CONFIG_FILE, target / CONFIG_FILE)
+
+
+def config_differences(cut: Cut, folder: Path) -> str:
+    """What differs between the configs of a folder and those that a build would write; empty if nothing does."""
+    lines: list[str] = []
+    for model, text in config_texts(cut).items():
+        file = folder / model / CONFIG_FILE
+        found = file.read_text() if file.is_file() else ""
+        lines += difflib.unified_diff(
+            found.splitlines(), text.splitlines(), str(file), f"{model}/{CONFIG_FILE} of this build", lineterm=""
+        )
+    return "\n".join(lines)
