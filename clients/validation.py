@@ -86,7 +86,10 @@ def array_from_value(where: str, tensor: Tensor, value: ArrayLike, batched: bool
         array = np.asarray(value)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InvalidRequestError(f"{where}: this is no array ({error}); give rows of equal length") from error
-    # An empty list has no type of its own; numpy calls it float.
+    if array.shape == (0,) and not batched and tensor.axes and isinstance(tensor.axes[0], Axis):
+        # An empty list means no rows, whatever a row is.
+        array = array.reshape([0 if isinstance(axis, Axis) else axis for axis in tensor.axes])
+    # It has no type of its own either; numpy calls it float.
     if array.size and KINDS.get(array.dtype.kind) != KINDS[tensor.dtype.kind]:
         raise InvalidRequestError(f"{where}: type: expected {tensor.dtype}, got {array.dtype}; convert it")
     _check_shape(where, tensor, array, batched)

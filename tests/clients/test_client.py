@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import grpc
@@ -250,6 +251,23 @@ def test_a_closed_client(triton: FakeTriton, connect: Connect) -> None:
         client.rank(**arguments(2, 3))
 
 
+def test_closing_ends_what_another_thread_waits_for(triton: FakeTriton) -> None:
+    arrived = threading.Event()
+
+    def wait(inputs: Arrays, context: grpc.ServicerContext) -> Arrays:
+        arrived.set()
+        return triton.hang(inputs, context)
+
+    triton.infer = wait
+    client = RankerClient(triton.url, MODEL)
+    with ThreadPoolExecutor(1) as threads:
+        ranking = threads.submit(client.rank, **arguments(2, 3))
+        assert arrived.wait(PATIENCE_S)
+        client.close()
+        with pytest.raises(UnavailableError, match="cancelled as the client was closed"):
+            ranking.result(PATIENCE_S)
+
+
 def test_messages_larger_than_grpcs_own_limit(triton: FakeTriton, connect: Connect) -> None:
     triton.ballast_bytes = 5 << 20  # gRPC's limit is 4 MiB
     assert len(connect(triton.url).rank(**arguments(2, 3)).scores) == 2
@@ -257,20 +275,11 @@ def test_messages_larger_than_grpcs_own_limit(triton: FakeTriton, connect: Conne
 
 def test_threads_may_share_a_client(triton: FakeTriton) -> None:
     given = [arguments(num_candidates, 3, seed=num_candidates) for num_candidates in range(1, 9)]
-    rankings: dict[int, Ranking] = {}
-    with RankerClient(triton.url, MODEL) as client:
-        threads = [
-            threading.Thread(target=lambda place=place: rankings.update({place: client.rank(**given[place])}))
-            for place in range(len(given))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    for place, ranking in rankings.items():
-        expected = toy(batch_of_one(given[place]))["scores"][0]
+    with RankerClient(triton.url, MODEL) as client, ThreadPoolExecutor(len(given)) as threads:
+        rankings = list(threads.map(lambda each: client.rank(**each), given))
+    for each, ranking in zip(given, rankings, strict=True):
+        expected = toy(batch_of_one(each))["scores"][0]
         np.testing.assert_allclose(ranking.scores, expected, rtol=1e-5, atol=1e-3)
-    assert len(rankings) == len(given)
 
 
 async def test_tasks_may_share_a_client(triton: FakeTriton) -> None:

@@ -107,6 +107,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         arguments(0, 3),
         "toy_uncached: candidates: expected at least 1, got none; skip the call",
     ),
+    "empty lists of candidates": (
+        arguments(2, 3) | {"candidates": {"items": [], "features": []}},
+        "toy_uncached: candidates: expected at least 1, got none; skip the call",
+    ),
     "too long a history": (
         arguments(2, MAX_HISTORY + 1),
         "toy_uncached: axis history: expected at most 64, got 65; cut it to 64 (a history: to its most recent events)",
