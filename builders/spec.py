@@ -141,6 +141,8 @@ class Ranker:
         request: sent with each request; may be empty.
         candidate: one row per candidate: the candidate axis is the first of each.
         output: one row per candidate, too.
+        boundary: paths of submodules, as in `module.named_modules()`, whose outputs shall be the summary, where the
+            model decides what is kept; by default the cut that costs least.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Ranker:
     candidate: tuple[Tensor, ...]
     output: tuple[Tensor, ...]
     request: tuple[Tensor, ...] = ()
+    boundary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("Ranker", self.name)
@@ -161,6 +164,16 @@ class Ranker:
                 raise SpecError(f"{where}.{role}: expected at least one Tensor, got none; name the {role} tensors")
         self._check_names(where)
         self._check_axes(where)
+        self._check_boundary(where)
+
+    def _check_boundary(self, where: str) -> None:
+        modules = [name for name, _ in self.module.named_modules() if name]
+        for path in self.boundary:
+            if path not in modules:
+                raise SpecError(
+                    f"{where}.boundary: no submodule {path!r}; its submodules are {', '.join(modules) or 'none'}; name "
+                    "one of them"
+                )
 
     def _check_names(self, where: str) -> None:
         seen: dict[str, Role] = {}

@@ -8,7 +8,7 @@ and the cheapest set of tensors that separates the encoder from the scorer is th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import networkx
@@ -183,6 +183,8 @@ class _Boundary:
         self.sizes = {BATCH: 1, **ranker.sizes("opt")}
         self.user_inputs = [tensor.name for tensor in ranker.user]
         self.user_nodes = [node for node in model.graph.node if self.labels.is_user(node.output[0])]
+        self.named = self._named_tensors()
+        self.after_named = self._made_of(self.named)
 
     def kept_tensors(self) -> list[str]:
         """The names of the tensors to keep, in graph order."""
@@ -210,6 +212,35 @@ class _Boundary:
             if ("tensor", name) in graph and ("tensor", name) not in encoder_side and producer in encoder_side
         ]
 
+    def _named_tensors(self) -> set[str]:
+        """The outputs of the submodules that the ranker names as its boundary."""
+        inside = {name: node for node in self.user_nodes if self._in_boundary(node) for name in node.output}
+        read_outside = {
+            name
+            for node in self.model.graph.node
+            if not self._in_boundary(node)
+            for name in node.input
+            if name in inside
+        }
+        for path in self.ranker.boundary:
+            if not any(_is_within(_scope(inside[name]), path) for name in read_outside):
+                raise SplitError(
+                    f"ranker {self.ranker.name!r}: boundary {path!r} has no output that depends on the user alone; "
+                    "name a submodule that reads user tensors only"
+                )
+        return read_outside
+
+    def _in_boundary(self, node: onnx.NodeProto) -> bool:
+        return any(_is_within(_scope(node), path) for path in self.ranker.boundary)
+
+    def _made_of(self, tensors: set[str]) -> set[str]:
+        """The tensors of the user alone that are computed from these."""
+        made: set[str] = set()
+        for node in self.user_nodes:
+            if not self._in_boundary(node) and (tensors | made) & set(node.input):
+                made.update(node.output)
+        return made
+
     def _produced(self) -> list[tuple[str, object]]:
         pairs: list[tuple[str, object]] = [(name, SOURCE) for name in self.user_inputs]
         for index, node in enumerate(self.user_nodes):
@@ -234,13 +265,21 @@ class _Boundary:
     def _bytes(self, tensor: str) -> float:
         """Only tensors of one row per user, and no other trace of the batch, can be kept apart."""
         shape = self.probe.shape(tensor)
-        if shape is None or not shape or shape[0].axis != BATCH or any(BATCH in size.axes for size in shape[1:]):
+        if (
+            tensor in self.after_named
+            or shape is None
+            or not shape
+            or shape[0].axis != BATCH
+            or any(BATCH in size.axes for size in shape[1:])
+        ):
             return float("inf")
         return cost.bytes_of_tensor(tensor, self.probe, self.sizes)
 
     def _cost_of_repeating(self, node: onnx.NodeProto) -> float:
-        """In kept bytes; infinite for products, which are what the cut is there to save."""
-        if node.op_type in cost.MATRIX_PRODUCTS:
+        """In kept bytes; infinite for products, which are what the cut is there to save, unless the ranker says so."""
+        if node.output[0] in self.after_named:
+            return 0.0
+        if node.op_type in cost.MATRIX_PRODUCTS or self._in_boundary(node):
             return float("inf")
         try:
             flops = cost.flops_of_node(node, self.probe).at(self.sizes)
@@ -268,7 +307,7 @@ def _name_summary(kept: list[str], model: onnx.ModelProto, probe: Probe, ranker:
     taken = Counter(tensor.name for _, tensor in ranker.tensors())
     summary = []
     for source in kept:
-        name = _semantic_name(source, producers, [tensor.name for tensor in ranker.inputs], dtypes[source])
+        name = _semantic_name(source, producers, ranker, dtypes[source])
         taken[name] += 1
         unique = name if taken[name] == 1 else f"{name}_{taken[name]}"
         shape = probe.shape(source)
@@ -277,11 +316,15 @@ def _name_summary(kept: list[str], model: onnx.ModelProto, probe: Probe, ranker:
     return tuple(summary)
 
 
-def _semantic_name(source: str, producers: Mapping[str, onnx.NodeProto], inputs: Collection[str], dtype: str) -> str:
-    """After the module whose product it is, else after the input that it is made of."""
+def _semantic_name(source: str, producers: Mapping[str, onnx.NodeProto], ranker: Ranker, dtype: str) -> str:
+    """After the boundary or the module whose product it is, else after the input that it is made of."""
+    inputs = [tensor.name for tensor in ranker.inputs]
     name = source
     while name in producers:
         node = producers[name]
+        for path in ranker.boundary:
+            if _is_within(_scope(node), path):
+                return path.replace(".", "_")
         if node.op_type in cost.MATRIX_PRODUCTS and dtype != "bool":
             return _scope(node).replace(".", "_")
         name = next((entry for entry in node.input if entry in producers or entry in inputs), "")
@@ -293,6 +336,10 @@ def _semantic_name(source: str, producers: Mapping[str, onnx.NodeProto], inputs:
 def _scope(node: onnx.NodeProto) -> str:
     """The torch module that a node comes from: what its name begins with."""
     return node.name.split("/")[0]
+
+
+def _is_within(scope: str, path: str) -> bool:
+    return scope == path or scope.startswith(f"{path}.")
 
 
 def _dtypes(model: onnx.ModelProto, names: list[str]) -> dict[str, str]:

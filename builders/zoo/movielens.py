@@ -72,7 +72,12 @@ class MovieLensModel(nn.Module):
 
 
 def ranker(
-    name: str, module: MovieLensModel, num_items: int, history: Axis = HISTORY, candidates: Axis = CANDIDATES
+    name: str,
+    module: MovieLensModel,
+    num_items: int,
+    history: Axis = HISTORY,
+    candidates: Axis = CANDIDATES,
+    boundary: tuple[str, ...] = (),
 ) -> Ranker:
     """The `Ranker` of a zoo model.
 
@@ -92,4 +97,5 @@ def ranker(
             spec.Tensor("candidate_genres", "float32", (candidates, NUM_GENRES)),
         ),
         output=(spec.Tensor("scores", "float32", (candidates,)),),
+        boundary=boundary,
     )

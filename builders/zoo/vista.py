@@ -170,4 +170,4 @@ def vista(
     dropout: float = 0.1,
 ) -> Ranker:
     module = Vista(num_items, HISTORY.max, layers, seeds, width, heads, dropout)
-    return movielens.ranker("vista", module, num_items, HISTORY)
+    return movielens.ranker("vista", module, num_items, HISTORY, boundary=("summarize",))
