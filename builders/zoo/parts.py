@@ -75,7 +75,8 @@ class RecencyEmbedding(SequenceEmbedding):
         """The rows of the events' ages: [B, N, D]."""
         real = (history_items != 0).long()
         age = real.sum(1, keepdim=True) - real.cumsum(1)
-        # Buckets end half way between two ages: no engine's rounding of the logarithm moves an event to the next one.
+        # Buckets end half way between two ages, so that an engine's rounding of the logarithm moves no event to the
+        # next one (beyond 2^17 events, where half an age is lost in float32, it may move one of those at the edge).
         bucket = torch.log2(age.float() + 1.5).long()
         # The clamp is for ages beyond `max_events`: they must not read behind the table.
         return functional.embedding(bucket.clamp(0, self.positions.shape[0] - 1), self.positions)
