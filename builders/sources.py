@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 
 from builders.errors import BuilderError
 from builders.spec import Ranker
-from builders.zoo import ZOO
+from builders.zoo import BASELINES, ZOO
 
 WEIGHTS = Path(__file__).parent / "zoo" / "weights"
 """Trained weights of the zoo: NAME.safetensors, whose metadata `sizes` holds the arguments of the zoo function."""
 
 RANDOM_WEIGHTS_SEED = 0
+
+MODELS = {**ZOO, **BASELINES}
 
 Sizes = Mapping[str, int | float]
 
@@ -68,12 +70,12 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
     Raises:
         SourceError: there is no such model or size, or a size is no number of its kind.
     """
-    if name not in ZOO:
+    if name not in MODELS:
         raise SourceError(
-            f"model {name!r}: not in the zoo ({', '.join(ZOO)}); "
+            f"model {name!r}: not in the zoo ({', '.join(MODELS)}); "
             "use one of these, module:attribute or file.py:attribute"
         )
-    parameters = inspect.signature(ZOO[name]).parameters
+    parameters = inspect.signature(MODELS[name]).parameters
     known = {key: value.default for key, value in parameters.items() if isinstance(value.default, int | float)}
     for key, size in sizes.items():
         if key not in known:
@@ -93,7 +95,7 @@ def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> R
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         try:
-            return ZOO[name](**chosen)
+            return MODELS[name](**chosen)
         except ValueError as error:
             raise SourceError(f"--size: {name}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -56,12 +57,15 @@ class Settings:
     """Ratings of one step."""
     patience: int = 3
     """Epochs without a better validation AUC after which training stops."""
+    threads: int = 1
+    """More are faster on an idle machine; another number adds in another order, so weights differ in the last bits."""
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("epochs", 1), ("batch", 1), ("patience", 1)):
-            if getattr(self, name) < least:
+        leasts = {"seed": 0, "epochs": 1, "weight_decay": 0, "batch": 1, "patience": 1, "threads": 1}
+        for name, least in leasts.items():
+            if not least <= getattr(self, name) < math.inf:
                 raise TrainingError(
-                    f"training: {name}: expected at least {least}, got {getattr(self, name)}; choose a larger number"
+                    f"training: {name}: expected at least {least}, got {getattr(self, name)}; choose another number"
                 )
         if not 0 < self.learning_rate < math.inf:
             raise TrainingError(
@@ -108,19 +112,33 @@ def train(
 
     Raises:
         SourceError: there is no such model or size.
-        TrainingError: the loss is no number any more.
+        TrainingError: the number of films is not the data's, or the loss is no number any more.
         MetricsError: a part of the data is empty or has labels of one kind.
     """
     settings = settings or Settings()
     began = time.perf_counter()
-    chosen = zoo_sizes(name, {**(sizes or {}), "num_items": data.num_items})
+    chosen = zoo_sizes(name, {"num_items": data.num_items, **(sizes or {})})
+    if chosen["num_items"] != data.num_items:
+        raise TrainingError(
+            f"training: num_items: expected {data.num_items} as the data has, got {chosen['num_items']}; leave it out"
+        )
     ranker = random_ranker(name, chosen, settings.seed)
-    with torch.random.fork_rng(devices=()):
+    with _threads(settings.threads), torch.random.fork_rng(devices=()):
         torch.manual_seed(settings.seed)
         best_epoch = _fit(ranker, data, settings, show_progress)
-    score, max_events = score_of(ranker.module), max_events_of(ranker)
-    validation, test = (evaluate(score, data, part, max_events) for part in ("validation", "test"))
+        score, max_events = score_of(ranker.module), max_events_of(ranker)
+        validation, test = (evaluate(score, data, part, max_events) for part in ("validation", "test"))
     return Trained(ranker, chosen, settings, best_epoch, time.perf_counter() - began, validation, test)
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def score_of(module: torch.nn.Module) -> Score:
@@ -171,14 +189,14 @@ def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: boo
         module.train()
         steps = list(_steps(block_rows(data, "train", block, rng), settings.batch, rng))
         losses = []
-        with tqdm(steps, f"epoch {epoch}/{settings.epochs}", unit="step", disable=not show_progress) as bar:
-            for step, rows in enumerate(bar):
-                progress = (epoch - 1 + step / len(steps)) / settings.epochs
-                warm_up = min(1.0, ((epoch - 1) * len(steps) + step + 1) / WARM_UP_STEPS)
+        with tqdm(total=len(steps), desc=f"epoch {epoch}/{settings.epochs}", disable=not show_progress) as bar:
+            for step, rows in enumerate(steps):
+                rate = _learning_rate(settings, epoch - 1 + step / len(steps), (epoch - 1) * len(steps) + step)
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * warm_up * (1 + math.cos(math.pi * progress)) / 2
+                    group["lr"] = rate
                 losses.append(_step(module, optimizer, data, rows, max_events))
                 bar.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
+                bar.update()
             found = evaluate(score_of(module), data, "validation", max_events, validation_rows)
             bar.set_postfix(loss=f"{np.mean(losses):.4f}", validation_auc=f"{found.auc:.4f}")
         if found.auc > best_auc:
@@ -188,6 +206,12 @@ def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: boo
     module.load_state_dict(best_state)
     module.eval()
     return best_epoch
+
+
+def _learning_rate(settings: Settings, epochs_done: float, steps_done: int) -> float:
+    """A short warm-up, then half a cosine down to zero over all epochs."""
+    warm_up = min(1.0, (steps_done + 1) / WARM_UP_STEPS)
+    return settings.learning_rate * warm_up * (1 + math.cos(math.pi * epochs_done / settings.epochs)) / 2
 
 
 def _steps(rows: Rows, batch: int, rng: np.random.Generator) -> Iterator[Rows]:
