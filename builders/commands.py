@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shlex
 import sys
@@ -14,7 +13,6 @@ from builders.errors import BuilderError
 
 if TYPE_CHECKING:
     from builders.spec import Ranker
-    from builders.train import Settings, Trained
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -51,13 +49,13 @@ def _inspect(options: argparse.Namespace) -> int:
     from builders.split import cut_ranker  # noqa: PLC0415
 
     ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
-    sizes = ranker.sizes("opt", **_given_sizes(ranker, options))
+    sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut, _ = cut_ranker(ranker)
     print(json.dumps(report.report_dict(cut, sizes), indent=2) if options.json else report.report_text(cut, sizes))
     return 0
 
 
-def _given_sizes(ranker: Ranker, options: argparse.Namespace) -> dict[str, int]:
+def given_sizes(ranker: Ranker, options: argparse.Namespace) -> dict[str, int]:
     """`--history` is the first axis of the user's tensors, whatever its name; `--candidates` the candidate axis."""
     sizes = {}
     if options.candidates is not None:
@@ -144,56 +142,23 @@ def _add_train(commands: Subparsers) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="at most this many")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="its peak")
     parser.add_argument("--weight-decay", type=float, metavar="X", help="AdamW's")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the processor (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the weights (default: where the zoo looks for them)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from builders import data, sources, train  # noqa: PLC0415 - polars and torch are slow to import
+    from builders import data, sources, train, train_report  # noqa: PLC0415 - polars and torch are slow to import
 
-    given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(train.Settings)}
+    given = {name: getattr(options, name) for name in train_report.OPTIONS}
     settings = train.Settings(**{name: value for name, value in given.items() if value is not None})
     sizes = sources.parse_sizes(options.size)
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
-    trained = train.train(options.name, data.load(options.data), sizes, settings)
     file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"
-    train.save(trained, file, _train_command(options, settings))
-    print(_trained_json(trained, file) if options.json else _trained_table(trained, file))
+    train.check_file(file)
+    trained = train.train(options.name, data.load(options.data), sizes, settings)
+    train.save(trained, file, train_report.train_command(options.name, options.data, options.size, settings))
+    report = train_report.report_dict(trained, file)
+    print(json.dumps(report, indent=2) if options.json else train_report.report_text(trained, file))
     return 0
-
-
-def _train_command(options: argparse.Namespace, settings: Settings) -> str:
-    """The command that trains the same again, with settings that are defaults today spelled out."""
-    words = ["cleave", "train", options.name]
-    if options.data:
-        words += ["--data", options.data.name]
-    if options.size:
-        words += ["--size", options.size]
-    for name in ("seed", "epochs", "learning_rate", "weight_decay"):
-        words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
-    return " ".join(words)
-
-
-def _trained_json(trained: Trained, file: Path) -> str:
-    result = {
-        "name": trained.ranker.name,
-        "file": str(file),
-        "sizes": trained.sizes,
-        "parameters": trained.num_parameters,
-        "settings": dataclasses.asdict(trained.settings),
-        "best_epoch": trained.best_epoch,
-        "seconds": round(trained.seconds, 1),
-        "validation": dataclasses.asdict(trained.validation),
-        "test": dataclasses.asdict(trained.test),
-    }
-    return json.dumps(result, indent=2)
-
-
-def _trained_table(trained: Trained, file: Path) -> str:
-    lines = [f"{trained.ranker.name}: {trained.num_parameters} parameters, epoch {trained.best_epoch} is the best"]
-    lines += [f"{'part':<12}{'examples':>10}{'AUC':>10}{'log loss':>10}{'NE':>10}"]
-    for part, found in (("validation", trained.validation), ("test", trained.test)):
-        numbers = (found.auc, found.log_loss, found.normalized_entropy)
-        lines += [f"{part:<12}{found.num_examples:>10}" + "".join(f"{number:>10.4f}" for number in numbers)]
-    return "\n".join([*lines, f"weights: {file} ({file.stat().st_size} bytes), {trained.seconds:.0f} s"])

@@ -160,9 +160,25 @@ def max_events_of(ranker: Ranker) -> int:
     return axis.max
 
 
+def check_file(file: Path) -> None:
+    """Make the folder of a file of weights to come, so that no training is lost to a wrong path.
+
+    Raises:
+        TrainingError: the path cannot become a file.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"training: {file}: expected a folder to write to, got {error}; choose another") from error
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise TrainingError(f"training: {file}: expected a file that can be written, got none; choose another path")
+
+
 def save(trained: Trained, file: Path, command: str) -> None:
-    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made.
+
+    The folder must be there, see `check_file`.
+    """
     metadata = {
         "sizes": json.dumps(trained.sizes),
         "command": command,

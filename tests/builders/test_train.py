@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 import cleave
-from builders import commands, data, sources, train
+from builders import data, sources, train
 from builders.data import MovieLens
 from builders.data_examples import block_rows, exact_rows
 from builders.evaluate import evaluate, predict
 from builders.metrics import Metrics, MetricsError
 from builders.sources import MODELS, SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
 from builders.train import Settings, Trained, TrainingError
+from builders.train_report import OPTIONS, train_command
 from builders.zoo.movielens import MovieLensModel
 from tests.builders.synthetic import synthetic_movielens
 
@@ -200,10 +201,11 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_command_says_how_to_do_it_again() -> None:
-    options = cleave.parser().parse_args(["train", "append"])
-    assert commands._train_command(options, Settings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25)) == (
-        "cleave train append --seed 1 --epochs 2 --learning-rate 0.5 --weight-decay 0.25"
-    )
+    settings = Settings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25, threads=2)
+    command = train_command("append", None, "", settings)
+    assert command == "cleave train append --seed 1 --epochs 2 --learning-rate 0.5 --weight-decay 0.25 --threads 2"
+    options = vars(cleave.parser().parse_args(command.split()[1:]))
+    assert {name: options[name] for name in OPTIONS} == {name: getattr(settings, name) for name in OPTIONS}
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,7 @@ def test_the_command_says_how_to_do_it_again() -> None:
         (["append", "--seed", "-1"], "training: seed: expected at least 0, got -1"),
         (["append", "--learning-rate", "0"], "training: learning_rate: expected a number above 0, got 0.0"),
         (["append", "--learning-rate", "nan"], "training: learning_rate: expected a number above 0, got nan"),
+        (["append", "--threads", "0"], "training: threads: expected at least 1, got 0"),
         (["append", "--weight-decay", "-1"], "training: weight_decay: expected at least 0, got -1.0"),
         (["append", "--size", "num_items=7"], "num_items: expected 80 as the data has, got 7"),
     ],
@@ -226,6 +229,16 @@ def test_the_command_says_how_to_do_it_again() -> None:
 def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cleave.main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("synthetic_is_the_data")
+def test_a_wrong_out_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for out, message in ((tmp_path, "expected a file"), (tmp_path / "file" / "weights", "expected a folder")):
+        assert cleave.main([*ARGUMENTS, "--out", str(out)]) == 2
+        printed = capsys.readouterr()
+        assert f"training: {out}: {message}" in printed.err
+        assert "epoch" not in printed.err
 
 
 def test_a_loss_that_is_no_number(synthetic: MovieLens) -> None:
