@@ -149,16 +149,16 @@ def _add_train(commands: Subparsers) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from builders import data, sources, train, train_report  # noqa: PLC0415 - polars and torch are slow to import
+    from builders import data, sources, train, train_output  # noqa: PLC0415 - polars and torch are slow to import
 
-    given = {name: getattr(options, name) for name in train_report.OPTIONS}
+    given = {name: getattr(options, name) for name in train_output.OPTIONS}
     settings = train.Settings(**{name: value for name, value in given.items() if value is not None})
     sizes = sources.parse_sizes(options.size)
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
     file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"
-    train.check_file(file)
+    train_output.check_file(file)
     trained = train.train(options.name, data.load(options.data), sizes, settings)
-    train.save(trained, file, train_report.train_command(options.name, options.data, options.size, settings))
-    report = train_report.report_dict(trained, file)
-    print(json.dumps(report, indent=2) if options.json else train_report.report_text(trained, file))
+    train_output.save(trained, file, train_output.train_command(options.name, options.data, options.size, settings))
+    report = train_output.report_dict(trained, file)
+    print(json.dumps(report, indent=2) if options.json else train_output.report_text(trained, file))
     return 0

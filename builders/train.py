@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
-import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -158,38 +152,6 @@ def max_events_of(ranker: Ranker) -> int:
     axis = ranker.user[0].axes[0]
     assert isinstance(axis, Axis)
     return axis.max
-
-
-def check_file(file: Path) -> None:
-    """Make the folder of a file of weights to come, so that no training is lost to a wrong path.
-
-    Raises:
-        TrainingError: the path cannot become a file.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"training: {file}: expected a folder to write to, got {error}; choose another") from error
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise TrainingError(f"training: {file}: expected a file that can be written, got none; choose another path")
-
-
-def save(trained: Trained, file: Path, command: str) -> None:
-    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made.
-
-    The folder must be there, see `check_file`.
-    """
-    metadata = {
-        "sizes": json.dumps(trained.sizes),
-        "command": command,
-        "metrics": json.dumps(
-            {"validation": dataclasses.asdict(trained.validation), "test": dataclasses.asdict(trained.test)}
-        ),
-    }
-    with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as temporary:
-        written = Path(temporary) / file.name
-        save_file(trained.ranker.module.state_dict(), written, metadata)
-        os.replace(written, file)
 
 
 def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: bool) -> int:

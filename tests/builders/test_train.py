@@ -21,7 +21,7 @@ from builders.evaluate import evaluate, predict
 from builders.metrics import Metrics, MetricsError
 from builders.sources import MODELS, SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
 from builders.train import Settings, Trained, TrainingError
-from builders.train_report import OPTIONS, train_command
+from builders.train_output import OPTIONS, save, train_command
 from builders.zoo.movielens import MovieLensModel
 from tests.builders.synthetic import synthetic_movielens
 
@@ -126,7 +126,7 @@ def test_labels_and_probabilities_are_in_the_order_of_the_rows(synthetic: MovieL
 
 
 def test_weights_come_back(synthetic: MovieLens, trained: Trained, tmp_path: Path) -> None:
-    train.save(trained, tmp_path / "append.safetensors", "cleave train append --seed 3")
+    save(trained, tmp_path / "append.safetensors", "cleave train append --seed 3")
     assert [file.name for file in tmp_path.iterdir()] == ["append.safetensors"]
     loaded = load_ranker("append", weights=tmp_path)
     assert loaded.user == trained.ranker.user
@@ -142,7 +142,7 @@ def test_weights_come_back(synthetic: MovieLens, trained: Trained, tmp_path: Pat
 
 
 def test_other_sizes_than_the_trained_ones_get_random_weights(trained: Trained, tmp_path: Path) -> None:
-    train.save(trained, tmp_path / "append.safetensors", "cleave train append")
+    save(trained, tmp_path / "append.safetensors", "cleave train append")
     same = load_ranker("append", {"width": 8, "dropout": 0.0}, weights=tmp_path)
     assert torch.equal(same.module.state_dict()["head.candidate.weight"].cpu(), _head(trained))
     other = load_ranker("append", {"dropout": 0.5}, weights=tmp_path)

@@ -1,15 +1,52 @@
-"""What `cleave train` says when it is done, and the command that would do it again."""
+"""What a training leaves behind: the file of weights, the report, and the command that would do it again."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from builders.train import Settings, Trained
+from safetensors.torch import save_file
+
+from builders.train import Settings, Trained, TrainingError
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")
 """The settings that are options of the command, too."""
+
+
+def check_file(file: Path) -> None:
+    """Make the folder of a file of weights to come, so that no training is lost to a wrong path.
+
+    Raises:
+        TrainingError: the path cannot become a file.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"training: {file}: expected a folder to write to, got {error}; choose another") from error
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise TrainingError(f"training: {file}: expected a file that can be written, got none; choose another path")
+
+
+def save(trained: Trained, file: Path, command: str) -> None:
+    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made.
+
+    The folder must be there, see `check_file`.
+    """
+    metadata = {
+        "sizes": json.dumps(trained.sizes),
+        "command": command,
+        "metrics": json.dumps(
+            {"validation": dataclasses.asdict(trained.validation), "test": dataclasses.asdict(trained.test)}
+        ),
+    }
+    with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as temporary:
+        written = Path(temporary) / file.name
+        save_file(trained.ranker.module.state_dict(), written, metadata)
+        os.replace(written, file)
 
 
 def train_command(name: str, data: Path | None, size: str, settings: Settings) -> str:
