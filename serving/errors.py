@@ -3,3 +3,15 @@
 
 class ServingError(ValueError):
     """The server cannot be started as asked."""
+
+
+class ModelError(ServingError):
+    """A model that cannot be loaded as its config says."""
+
+
+class InputError(ServingError):
+    """One request's tensors cannot be used; the other requests of its batch can."""
+
+
+class RunError(ServingError):
+    """One request failed, and its tensors are not known to be the cause."""

@@ -1,0 +1,1 @@
+"""Python-based Triton backends, each a folder that Triton calls by its name."""

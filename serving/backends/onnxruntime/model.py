@@ -1,0 +1,39 @@
+"""Triton's side of `serving.onnx_model`: unpacks requests, calls it, packs the answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from builders.errors import BuilderError
+from serving.errors import InputError, ServingError
+from serving.onnx_model import Answer, OnnxModel, Request
+
+
+class TritonPythonModel:
+    """One instance of a model; Triton calls `execute` with one batch at a time."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        try:
+            folder = Path(args["model_repository"])
+            self.model = OnnxModel(folder, json.loads(args["model_config"]), args["model_version"])
+        except (BuilderError, ServingError) as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [_response(answer) for answer in self.model.run([_request(request) for request in requests])]
+
+
+def _request(request: Any) -> Request:
+    inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    return Request(inputs, sorted(request.requested_output_names()))
+
+
+def _response(answer: Answer) -> Any:
+    if isinstance(answer, ServingError):
+        code = pb_utils.TritonError.INVALID_ARG if isinstance(answer, InputError) else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), code))
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
