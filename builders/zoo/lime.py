@@ -22,13 +22,49 @@ CANDIDATES = Axis("candidates", min=1, opt=512, max=32_768)
 """Both longer than the other models': links make the cost linear in events and nearly flat in candidates."""
 
 
-class Lime(movielens.MovieLensModel):
-    """Links L, a table of r learned rows; subclasses say how links read the history (`read_history`).
+class MhaLinks(nn.Module):
+    """LIME-MHA: `L_P = MHA(Q = L_C, K = V = history)`, O(r N D), in append's pre-norm block."""
 
-        L_C = MLP([L, user features])         of the user
-        L_P = links that have read the history, from L_C         of the user
-        A = softmax(T L^T / sqrt(d))          of the item alone: T is the candidate's embedding, L the raw links
-        O = A L_P                             of the pair
+    def __init__(self, layers: int, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads, dropout) for _ in range(layers))
+
+    def forward(self, links: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """L_C [B, r, D], events [B, N, D] and their mask [B, N] to L_P [B, r, D]."""
+        for block in self.blocks:
+            links = block(links, mask, events)
+        return links
+
+
+class XorLinks(nn.Module):
+    """LIME-XOR: HSTU blocks over [L_C ; history] under the XOR mask: links read events, events read links.
+
+    Two cross-attentions a block, O(r N D), never a matrix of (r + N)^2. Decisions: no diagonal, neither links nor
+    events read themselves; the last block's events are read by nobody and not computed.
+    """
+
+    def __init__(self, layers: int, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(HstuBlock(width, heads, dropout) for _ in range(layers))
+
+    def forward(self, links: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """L_C [B, r, D], events [B, N, D] and their mask [B, N] to L_P [B, r, D]."""
+        for depth, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, HstuBlock)
+            read = block(links, *block.keys(events, mask))
+            if depth < len(self.blocks):
+                events = block(events, *block.keys(links))
+            links = read
+        return links
+
+
+class Lime(movielens.MovieLensModel):
+    """Links L, a table of r learned rows, read the history; candidates read the links.
+
+        L_C = MLP([L, user features])           of the user
+        L_P = `read_history`(L_C, history)      of the user: MhaLinks or XorLinks
+        A = softmax(T L^T / sqrt(d))            of the item alone: T is the candidate's embedding, L the raw links
+        O = A L_P                               of the pair
         logit = MLP([O, T, ...])
 
     Decisions: softmax over links per head; the user features of L_C are the mean of the events, because age, gender
@@ -37,21 +73,20 @@ class Lime(movielens.MovieLensModel):
     candidate; events are embedded with their age on a log scale, for histories of up to 65,536 events.
     """
 
-    def __init__(self, num_items: int, max_events: int, links: int, width: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, read_history: nn.Module, num_items: int, links: int, width: int, heads: int, dropout: float
+    ) -> None:
         super().__init__()
         check_heads("Lime", width, heads)
         self.heads = heads
-        self.embedding = RecencyEmbedding(num_items, movielens.NUM_RATINGS, max_events, width)
+        self.embedding = RecencyEmbedding(num_items, movielens.NUM_RATINGS, HISTORY.max, width)
         self.links = nn.Parameter(torch.randn(links, width))
         self.link_side = nn.Linear(width, width)
         self.user_side = nn.Linear(width, width, bias=False)
         self.personalize = nn.Sequential(nn.GELU(), nn.Linear(width, width))
+        self.read_history = read_history
         self.norm_item = nn.LayerNorm(width)
         self.head = Head(width, width + movielens.NUM_GENRES, movielens.REQUEST_IDS, dropout)
-
-    def read_history(self, links: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        """L_C [B, r, D], events [B, N, D] and their mask [B, N] to L_P [B, r, D]."""
-        raise NotImplementedError
 
     def personal_links(self, events: Tensor, mask: Tensor) -> Tensor:
         """L_C [B, r, D]: the MLP over each link and the mean of the real events [B, N, D]."""
@@ -77,45 +112,6 @@ class Lime(movielens.MovieLensModel):
         return logits
 
 
-class LimeMha(Lime):
-    """LIME-MHA: `L_P = MHA(Q = L_C, K = V = history)`, O(r N D), in append's pre-norm block."""
-
-    def __init__(
-        self, num_items: int, max_events: int, layers: int, links: int, width: int, heads: int, dropout: float
-    ) -> None:
-        super().__init__(num_items, max_events, links, width, heads, dropout)
-        self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads, dropout) for _ in range(layers))
-
-    def read_history(self, links: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        for block in self.blocks:
-            assert isinstance(block, CrossAttentionBlock)
-            links = block.read(links, events, mask)
-        return links
-
-
-class LimeXor(Lime):
-    """LIME-XOR: HSTU blocks over [L_C ; history] under the XOR mask: links read events, events read links.
-
-    Two cross-attentions a block, O(r N D), never a matrix of (r + N)^2. Decisions: no diagonal, neither links nor
-    events read themselves; the last block's events are read by nobody and not computed.
-    """
-
-    def __init__(
-        self, num_items: int, max_events: int, layers: int, links: int, width: int, heads: int, dropout: float
-    ) -> None:
-        super().__init__(num_items, max_events, links, width, heads, dropout)
-        self.blocks = nn.ModuleList(HstuBlock(width, heads, dropout) for _ in range(layers))
-
-    def read_history(self, links: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        for depth, block in enumerate(self.blocks, start=1):
-            assert isinstance(block, HstuBlock)
-            read = block(links, *block.keys(events, mask))
-            if depth < len(self.blocks):
-                events = block(events, *block.keys(links))
-            links = read
-        return links
-
-
 def lime_mha(
     num_items: int = movielens.NUM_ITEMS,
     layers: int = 1,
@@ -124,7 +120,7 @@ def lime_mha(
     heads: int = 2,
     dropout: float = 0.1,
 ) -> Ranker:
-    module = LimeMha(num_items, HISTORY.max, layers, links, width, heads, dropout)
+    module = Lime(MhaLinks(layers, width, heads, dropout), num_items, links, width, heads, dropout)
     return movielens.ranker("lime_mha", module, num_items, HISTORY, CANDIDATES)
 
 
@@ -136,5 +132,5 @@ def lime_xor(
     heads: int = 2,
     dropout: float = 0.1,
 ) -> Ranker:
-    module = LimeXor(num_items, HISTORY.max, layers, links, width, heads, dropout)
+    module = Lime(XorLinks(layers, width, heads, dropout), num_items, links, width, heads, dropout)
     return movielens.ranker("lime_xor", module, num_items, HISTORY, CANDIDATES)

@@ -137,14 +137,21 @@ class CrossAttentionBlock(nn.Module):
         self.feed_forward = FeedForward(width, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Rows [B, S, D], of which the first N are keys, and mask [B, N], true for real events, to [B, S, D]."""
-        normed = self.norm_attention(rows)
-        return self._after_attention(rows, self.attend(normed, self.keys(normed, mask), mask))
+    def forward(self, rows: Tensor, mask: Tensor | None = None, others: Tensor | None = None) -> Tensor:
+        """Rows [B, S, D] to [B, S, D].
 
-    def read(self, rows: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The block for rows [B, S, D] whose keys are another sequence [B, K, D]; without mask [B, K] all of it."""
-        return self._after_attention(rows, self.attend(self.norm_attention(rows), self.norm_attention(others), mask))
+        The keys are the first N of the rows, or all rows of another sequence `others` [B, N, D]. Of these, rows read
+        the ones where mask [B, N] is true; without a mask, which needs `others`, all.
+        """
+        normed = self.norm_attention(rows)
+        if others is None:
+            assert mask is not None, "the mask says how many of the rows are keys"
+            keys = self.keys(normed, mask)
+        else:
+            keys = self.norm_attention(others)
+        rows = rows + self.dropout(self.attend(normed, keys, mask))
+        output: Tensor = rows + self.dropout(self.feed_forward(self.norm_feed_forward(rows)))
+        return output
 
     def keys(self, normed: Tensor, mask: Tensor) -> Tensor:
         """The rows that keys and values are made of: [B, N, D]."""
@@ -170,11 +177,6 @@ class CrossAttentionBlock(nn.Module):
             earlier = torch.ones(queries.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
             readable = readable & earlier
         return readable
-
-    def _after_attention(self, rows: Tensor, read: Tensor) -> Tensor:
-        rows = rows + self.dropout(read)
-        output: Tensor = rows + self.dropout(self.feed_forward(self.norm_feed_forward(rows)))
-        return output
 
 
 class Head(nn.Module):

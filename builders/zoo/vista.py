@@ -148,8 +148,7 @@ class Vista(movielens.MovieLensModel):
         summary = self.summarize(events, history_items != 0)
         rows = self.embedding.candidates(inputs["candidate_items"])
         for block in self.blocks:
-            assert isinstance(block, CrossAttentionBlock)
-            rows = block.read(rows, summary)
+            rows = block(rows, others=summary)
         logits: Tensor = self.head(rows, inputs["candidate_genres"], inputs)
         return logits
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from builders.zoo.hstu import Hstu, HstuBlock
-from builders.zoo.lime import Lime, LimeXor
+from builders.zoo.lime import Lime, XorLinks
 from builders.zoo.parts import RecencyEmbedding
 from builders.zoo.vista import QuasiLinearBlock, Summarizer, Vista
 from tests.builders.zoo.test_models import NUM_ITEMS, assert_close, draw, scores, small
@@ -153,13 +153,14 @@ def test_reconstruction_predicts_an_event_from_those_before_it_only() -> None:
 
 def test_lime_xor_equals_full_attention_under_the_xor_mask() -> None:
     module = small("lime_xor").module
-    assert isinstance(module, LimeXor)
+    assert isinstance(module, Lime)
+    assert isinstance(module.read_history, XorLinks)
     links, events = torch.randn(1, 5, 16), torch.randn(1, 9, 16)
     is_link = torch.arange(14) < 5
     xor = (is_link[:, None] ^ is_link).float()
     with torch.inference_mode():
         rows = torch.cat((links[0], events[0]))
-        for block in module.blocks:
+        for block in module.read_history.blocks:
             assert isinstance(block, HstuBlock)
             rows = hstu_layer(block, rows, xor)
         actual = module.read_history(links, events, torch.ones(1, 9, dtype=torch.bool))
