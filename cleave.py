@@ -12,8 +12,10 @@ import perf.commands
 import serving.commands
 from builders.errors import BuilderError
 from clients.errors import RankerError
+from perf.errors import ParityError, PerfError
 from serving.errors import ServingError
 
+EXIT_CHECK_FAILED = 1
 EXIT_WRONG_USE = 2
 
 
@@ -34,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except (BuilderError, RankerError, ServingError) as error:
+    except ParityError as error:
+        print(f"cleave {options.command}: {error}", file=sys.stderr)
+        return EXIT_CHECK_FAILED
+    except (BuilderError, PerfError, RankerError, ServingError) as error:
         print(f"cleave {options.command}: {error}", file=sys.stderr)
         return EXIT_WRONG_USE
     return code

@@ -63,7 +63,7 @@ def _elements(tensor: str, probe: Probe) -> Size:
 def bytes_of_tensor(tensor: str, probe: Probe, sizes: Mapping[str, int]) -> float:
     """The bytes of a tensor at these sizes; infinite where they are unknown."""
     shape = probe.shape(tensor)
-    return float("inf") if shape is None else product(shape).at(sizes) * probe.item_bytes[tensor]
+    return float("inf") if shape is None else product(shape).at(sizes) * probe.dtypes[tensor].itemsize
 
 
 @dataclass(frozen=True)

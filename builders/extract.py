@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -54,11 +52,10 @@ class _Extraction:
         self.part = gs.Graph(opset=self.source.opset, name=name, import_domains=self.source.import_domains)
         self.made: dict[str, gs.Tensor] = {}
         self.producers = {tensor.name: node for node in self.source.nodes for tensor in node.outputs}
-        self.tensors = self.source.tensors()
 
     def run(self, inputs: Sequence[str], outputs: Mapping[str, str], renamed: Mapping[str, str]) -> onnx.ModelProto:
         for name in inputs:
-            variable = gs.Variable(renamed.get(name, name), self._dtype(name), self._symbols(name))
+            variable = gs.Variable(renamed.get(name, name), self.probe.dtypes[name], self._symbols(name))
             self.part.inputs.append(variable)
             self.made[name] = variable
         self.size_nodes = SizeNodes(self.part, self._axis_sources(inputs))
@@ -113,7 +110,7 @@ class _Extraction:
 
     def _size(self, name: str) -> gs.Tensor:
         values = self.probe.values[name]
-        dtype = np.dtype(np.int64 if self.probe.item_bytes[name] == 8 else np.int32)
+        dtype = self.probe.dtypes[name]
         try:
             if self.probe.dims[name]:
                 return self.size_nodes.vector(values, dtype)
@@ -140,7 +137,7 @@ class _Extraction:
 
     def _output(self, name: str, renamed: str) -> gs.Variable:
         """An output under its name in the part; a tensor that only passes through needs a node to be one."""
-        dtype, symbols = self._dtype(name), self._symbols(name)
+        dtype, symbols = self.probe.dtypes[name], self._symbols(name)
         made = self.made[name]
         if any(made is tensor for tensor in self.part.inputs) or any(made is tensor for tensor in self.part.outputs):
             output = gs.Variable(renamed, dtype, symbols)
@@ -161,12 +158,3 @@ class _Extraction:
         """The shape as ONNX writes it: numbers and names."""
         shape: Sequence[Size] = self.probe.shape(name) or ()
         return [str(size) if size.constant is None else size.constant for size in shape]
-
-    def _dtype(self, name: str) -> np.dtype[Any]:
-        if self.tensors[name].dtype is None:
-            inferred = onnx.shape_inference.infer_shapes(self.model)
-            for value in inferred.graph.value_info:
-                if value.name in self.tensors and self.tensors[value.name].dtype is None:
-                    elem_type = value.type.tensor_type.elem_type
-                    self.tensors[value.name].dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
-        return np.dtype(self.tensors[name].dtype)

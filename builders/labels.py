@@ -65,9 +65,9 @@ class Labels:
             return frozenset()
         return label.roles | {self.axis_roles[axis] for axis in label.axes if axis != BATCH}
 
-    def is_user(self, tensor: str) -> bool:
-        """Whether a tensor depends on the user alone."""
-        return self.roles_in_effect(self.of(tensor)) == {"user"}
+    def is_only(self, role: Role, tensor: str) -> bool:
+        """Whether a tensor depends on one role alone."""
+        return self.roles_in_effect(self.of(tensor)) == {role}
 
 
 def _axis_sources(ranker: Ranker) -> dict[str, tuple[str, int]]:

@@ -138,7 +138,9 @@ class _Splitter:
             sizes += inner.sizes if inner else [shape[axis]]
         roles = {self.labels.of(tensor.name).roles for tensor in node.inputs}
         started = any(tensor.name in self.parts for tensor in node.inputs)
-        if not started and (len(roles) < 2 or not any(self.labels.is_user(tensor.name) for tensor in node.inputs)):
+        if not started and (
+            len(roles) < 2 or not any(self.labels.is_only("user", tensor.name) for tensor in node.inputs)
+        ):
             return None
         return Parts(axis, tuple(tensors), tuple(sizes))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,8 +99,7 @@ class Probe:
     """The shape of every tensor; None where a size is no polynomial of the axes."""
     values: dict[str, tuple[Size, ...]]
     """The elements of every small integer tensor of rank 0 or 1 that are functions of the axes."""
-    item_bytes: dict[str, int]
-    """Bytes of one element of every tensor."""
+    dtypes: dict[str, np.dtype[Any]]
 
     def shape(self, tensor: str) -> tuple[Size, ...] | None:
         """The shape of a tensor if all of it is known."""
@@ -124,23 +124,23 @@ def probe(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> P
     fit = _Fit(basis, monomials)
     dims: dict[str, tuple[Size | None, ...]] = {}
     values: dict[str, tuple[Size, ...]] = {}
-    item_bytes = {}
+    dtypes: dict[str, np.dtype[Any]] = {}
     for name, arrays in zip(runner.outputs, zip(*runs, strict=True), strict=True):
-        item_bytes[name] = arrays[0].dtype.itemsize
+        dtypes[name] = arrays[0].dtype
         if len({array.ndim for array in arrays}) == 1:
             dims[name] = tuple(fit(samples) for samples in zip(*(array.shape for array in arrays), strict=True))
         if elements := _elements(arrays, fit):
             values[name] = elements
     for tensor in ranker.inputs:
         dims[tensor.name] = tensor_dims(tensor)
-        item_bytes[tensor.name] = tensor.numpy_dtype.itemsize
+        dtypes[tensor.name] = tensor.numpy_dtype
     for initializer in model.graph.initializer:
         array = onnx.numpy_helper.to_array(initializer)
         dims[initializer.name] = tuple(Size.of(size) for size in array.shape)
-        item_bytes[initializer.name] = array.dtype.itemsize
+        dtypes[initializer.name] = array.dtype
         if array.dtype.kind in "iu" and array.ndim <= 1 and array.size <= LARGEST_SHAPE_VECTOR:
             values[initializer.name] = tuple(Size.of(int(element)) for element in array.reshape(-1))
-    return Probe(dims, values, item_bytes)
+    return Probe(dims, values, dtypes)
 
 
 class _Fit:

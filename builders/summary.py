@@ -1,0 +1,63 @@
+"""The summary: the tensors that cross the cut, and what they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from builders import cost
+from builders.export import is_within, scope_of
+from builders.sizes import Probe, Size, product
+from builders.spec import BATCH, Ranker
+
+
+@dataclass(frozen=True)
+class SummaryTensor:
+    """A tensor that crosses the cut: an output of the history encoder and an input of the candidate scorer."""
+
+    name: str
+    dtype: str
+    dims: tuple[Size, ...]
+    """The shape with the batch axis."""
+    source: str
+    """Its name in the graph of the whole model."""
+
+    def bytes_at(self, sizes: Mapping[str, int]) -> int:
+        """The bytes of one user."""
+        return product(self.dims).at({BATCH: 1, **sizes}) * np.dtype(self.dtype).itemsize
+
+
+def name_summary(kept: list[str], model: onnx.ModelProto, probe: Probe, ranker: Ranker) -> tuple[SummaryTensor, ...]:
+    producers = {name: node for node in model.graph.node for name in node.output}
+    taken = Counter(tensor.name for _, tensor in ranker.tensors())
+    summary = []
+    for source in kept:
+        dtype = str(probe.dtypes[source])
+        name = _semantic_name(source, producers, ranker, dtype)
+        taken[name] += 1
+        unique = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        shape = probe.shape(source)
+        assert shape is not None
+        summary.append(SummaryTensor(unique, dtype, shape, source))
+    return tuple(summary)
+
+
+def _semantic_name(source: str, producers: Mapping[str, onnx.NodeProto], ranker: Ranker, dtype: str) -> str:
+    """After the boundary or the module whose product it is, else after the input that it is made of."""
+    inputs = [tensor.name for tensor in ranker.inputs]
+    name = source
+    while name in producers:
+        node = producers[name]
+        for path in ranker.boundary:
+            if is_within(scope_of(node), path):
+                return path.replace(".", "_")
+        if node.op_type in cost.MATRIX_PRODUCTS and dtype != "bool":
+            return scope_of(node).replace(".", "_")
+        name = next((entry for entry in node.input if entry in producers or entry in inputs), "")
+    if not name:
+        return scope_of(producers[source]).replace(".", "_")
+    return f"{name}_mask" if dtype == "bool" else f"kept_{name}"

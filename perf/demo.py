@@ -1,0 +1,37 @@
+"""`cleave demo`: builds a model, serves it, ranks a catalogue for a real user and compares the arms on that user."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from perf.arms import ARM_NAMES, Arms, Request
+from perf.errors import PerfError
+from perf.measure import measure, table
+
+
+def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None) -> int:
+    """Every step is a command that can be run by itself, and is printed as one."""
+    from builders import data as datasets  # noqa: PLC0415 - polars is slow to import
+    from serving.triton import TritonServer  # noqa: PLC0415
+
+    data = datasets.load(data_path)
+    row = data.row_of_user(user)
+    _step(["build", name])
+    with TritonServer(Path("model_repository"), [name]) as server:
+        given = ["--data", str(data_path)] * (data_path is not None)
+        _step(["rank", name, "--user", str(user), "--top", str(top), "--url", server.grpc_url, *given])
+        request = Request(data.user_inputs(row), data.request_inputs(row), data.candidate_inputs())
+        events = data.num_events(row)
+        print(f"\n{name}: user {user} with {events} events, {request.num_candidates} candidates")
+        with Arms(server.grpc_url, name, ARM_NAMES) as arms:
+            print(table(measure(arms.functions, request, rounds)))
+    return 0
+
+
+def _step(command: list[str]) -> None:
+    import cleave  # noqa: PLC0415 - the command line imports this package
+
+    print(f"\n$ cleave {shlex.join(command)}", flush=True)
+    if code := cleave.main(command):
+        raise PerfError(f"`cleave {shlex.join(command)}`: expected exit code 0, got {code}; see above")
