@@ -3,11 +3,107 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serving.errors import ServingError
+
 if TYPE_CHECKING:
+    from serving.triton import TritonServer
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EXIT_SERVER_DIED = 1
+POLL_S = 0.2
 
 
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
+    _add_serve(commands)
+
+
+def _add_serve(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="run a Triton server with built models",
+        description="Run Triton in the foreground with all models of the rankers, until Ctrl-C.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a ranker of the repository")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="the model repository (default: model_repository; with --size, the folder `cleave build` uses)",
+    )
+    parser.add_argument("--size", default="", metavar="NAME=N,...", help="the sizes the model was built with")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
+    )
+    for service, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(f"--{service}-port", type=int, default=port, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--config-name", metavar="NAME", help="use configs/NAME.pbtxt where a model has it, as tensorrt"
+    )
+    parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serving.repository import models_of  # noqa: PLC0415 - other commands need no server
+    from serving.triton import Ports, TritonServer  # noqa: PLC0415
+
+    repository = options.repository or _default_repository(options)
+    models = [model for name in dict.fromkeys(options.names) for model in models_of(repository, name)]
+    log = Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
+    server = TritonServer(
+        repository,
+        models,
+        host=options.host,
+        ports=Ports(options.http_port, options.grpc_port, options.metrics_port),
+        config_name=options.config_name,
+        log=log,
+        verbose=options.verbose,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        print(f"starting Triton with {', '.join(models)}; its log: {log}", file=sys.stderr)
+        with server:
+            _announce(server, options.names)
+            return _wait(server, options.verbose)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 0
+
+
+def _default_repository(options: argparse.Namespace) -> Path:
+    if not options.size:
+        return Path("model_repository")
+    if len(options.names) > 1:
+        raise ServingError(
+            f"--size: expected one NAME, got {', '.join(options.names)}; serve each of its own sizes by itself"
+        )
+    from builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
+    from builders.sources import parse_sizes  # noqa: PLC0415
+
+    return repository_folder(options.names[0], parse_sizes(options.size))
+
+
+def _announce(server: TritonServer, names: list[str]) -> None:
+    print(f"ready: {', '.join(names)}")
+    print(f"grpc: {server.grpc_url}")
+    print(f"http: {server.http_url}")
+    print(f"metrics: {server.metrics_url}", flush=True)
+
+
+def _wait(server: TritonServer, verbose: bool) -> int:
+    """Return when the server ends by itself, which it should not."""
+    with server.log.open(errors="replace") as log:
+        while server.poll() is None:
+            if verbose:
+                sys.stderr.write(log.read())
+            time.sleep(POLL_S)
+    print(f"cleave serve: {server.failure()}", file=sys.stderr)
+    return EXIT_SERVER_DIED

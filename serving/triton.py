@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import re
@@ -263,10 +264,14 @@ def choose_ports(host: str, asked: Ports) -> Ports:
                 listening.bind((host, port or 0))
                 listening.listen()
             except (OSError, OverflowError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
+                if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+                    raise ServingError(
+                        f"--host {host}: expected an address of this machine, got: {error}; use 127.0.0.1, or 0.0.0.0 "
+                        "for all of its addresses"
+                    ) from error
                 raise ServingError(
-                    f"--{service}-port {port}: cannot listen on {host}:{port} ({reason}); "
-                    f"stop what uses it or choose another --{service}-port"
+                    f"--{service}-port {port}: expected a free port, got: {getattr(error, 'strerror', None) or error}; "
+                    "stop what uses it or choose another"
                 ) from error
             chosen[service] = listening.getsockname()[1]
     return replace(asked, **chosen)
