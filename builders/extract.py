@@ -58,7 +58,7 @@ class _Extraction:
             variable = gs.Variable(renamed.get(name, name), self.probe.dtypes[name], self._symbols(name))
             self.part.inputs.append(variable)
             self.made[name] = variable
-        self.size_nodes = SizeNodes(self.part, self._axis_sources(inputs))
+        self.size_nodes = SizeNodes(self.part, self._axis_sources(inputs), "sizes")
         needed = self._needed(outputs)
         for node in self.source.nodes:
             if id(node) in needed:

@@ -8,7 +8,8 @@ needs them together. Rows that nobody asks for (the history after the last layer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,9 +80,8 @@ class _Splitter:
         self.joined: dict[str, gs.Tensor] = {}
         self.used = False
         inputs = {tensor.name: tensor for tensor in graph.inputs}
-        self.size_nodes = SizeNodes(
-            graph, {axis: (inputs[name], place) for axis, (name, place) in labels.axis_sources.items()}
-        )
+        sources = {axis: (inputs[name], place) for axis, (name, place) in labels.axis_sources.items()}
+        self.size_nodes = SizeNodes(graph, sources, "rows")
         self.rules: dict[str, Callable[[gs.Node], tuple[int, list[gs.Node]]]] = {
             "MatMul": self._matmul,
             "Transpose": self._transpose,
@@ -91,6 +91,7 @@ class _Splitter:
             "Gather": self._gather,
             "Concat": self._concat_across,
             "Slice": self._slice_across,
+            "Split": self._split_across,
             **dict.fromkeys(ELEMENTWISE, self._elementwise),
             **dict.fromkeys(ALONG_ONE_AXIS, self._along_one_axis),
             **dict.fromkeys(REDUCTIONS, self._reduce),
@@ -103,22 +104,20 @@ class _Splitter:
             return
         if not any(tensor.name in self.parts for tensor in node.inputs):
             return
-        if node.op == "Slice" and (parts := self._parts_of_slice(node)):
-            self.used = True
-            if len(parts.tensors) == 1:
-                self._replace(node.outputs[0], parts.tensors[0])
-            else:
-                self.parts[node.outputs[0].name] = parts
-            return
         try:
-            if node.op not in self.rules or len(node.outputs) != 1:
+            if pieces := self._pieces(node):
+                self.used = True
+                self._replace(node, pieces)
+                return
+            if node.op not in self.rules:
                 raise CannotSplitError
             axis, copies = self.rules[node.op](node)
         except CannotSplitError:
             node.inputs = [self._whole(tensor) for tensor in node.inputs]
             return
         sizes = self._split_inputs(node)[0].sizes
-        self.parts[node.outputs[0].name] = Parts(axis, tuple(copy.outputs[0] for copy in copies), sizes)
+        for place, output in enumerate(node.outputs):
+            self.parts[output.name] = Parts(axis, tuple(copy.outputs[place] for copy in copies), sizes)
 
     # What starts and what ends a split
 
@@ -144,22 +143,43 @@ class _Splitter:
             return None
         return Parts(axis, tuple(tensors), tuple(sizes))
 
-    def _parts_of_slice(self, node: gs.Node) -> Parts | None:
-        """The parts between the bounds of a Slice along the split axis, if they begin and end at parts."""
+    def _pieces(self, node: gs.Node) -> list[Parts]:
+        """The parts of each output of a Slice or Split along the split axis; none if one is not made of whole parts."""
         parts = self.parts.get(node.inputs[0].name)
-        bounds = [self._slice_argument(node, place) for place in (1, 2)]
-        if parts is None or None in bounds or self._slice_axes(node) != [parts.axis]:
-            return None
-        offsets = parts.offsets
-        ends = []
-        for bound in bounds:
-            assert bound is not None
-            place = self._clipped(bound, offsets[-1])
-            if place not in offsets:
-                return None
-            ends.append(offsets.index(place))
-        first, last = ends
-        return Parts(parts.axis, parts.tensors[first:last], parts.sizes[first:last]) if first < last else None
+        bounds = None if parts is None else self._bounds(node, parts)
+        if parts is None or bounds is None or any(bound not in parts.offsets for bound in bounds):
+            return []
+        places = [parts.offsets.index(bound) for bound in bounds]
+        if any(first >= last for first, last in itertools.pairwise(places)):
+            return []
+        return [
+            Parts(parts.axis, parts.tensors[first:last], parts.sizes[first:last])
+            for first, last in itertools.pairwise(places)
+        ]
+
+    def _bounds(self, node: gs.Node, parts: Parts) -> list[Size] | None:
+        """Where the outputs of a Slice or Split along the split axis begin, and where the last one ends."""
+        if node.op == "Slice" and self._slice_axes(node) == [parts.axis]:
+            given = [self.probe.values.get(node.inputs[place].name, ()) for place in (1, 2)]
+            return [self._clipped(size, parts.offsets[-1]) for sizes in given for size in sizes]
+        if node.op == "Split" and node.attrs.get("axis", 0) % self._rank(node.inputs[0]) == parts.axis:
+            bounds = [Size.of(0)]
+            for output in node.outputs:
+                bounds.append(bounds[-1] + self._shape(output)[parts.axis])
+            return bounds
+        return None
+
+    def _replace(self, node: gs.Node, pieces: Sequence[Parts]) -> None:
+        """Make the outputs of a Slice or Split from parts: under their names, as they may be outputs of the graph."""
+        outputs = list(node.outputs)
+        node.outputs.clear()
+        for place, (output, parts) in enumerate(zip(outputs, pieces, strict=True)):
+            name = node.name if len(outputs) == 1 else f"{node.name}/{place}"
+            single = len(parts.tensors) == 1
+            op, attrs = ("Identity", {}) if single else ("Concat", {"axis": parts.axis})
+            self.graph.nodes.append(gs.Node(op, name, attrs, list(parts.tensors), [output]))
+            if not single:
+                self.parts[output.name] = parts
 
     @staticmethod
     def _clipped(bound: Size, total: Size) -> Size:
@@ -177,16 +197,11 @@ class _Splitter:
             return tensor
         if tensor.name not in self.joined:
             parts = self.parts[tensor.name]
-            joined = gs.Variable(f"{tensor.name}_joined", dtype=tensor.dtype)
+            joined = gs.Variable(f"{tensor.name}/joined", dtype=tensor.dtype)
             name = f"{producer.name}/joined"
             self.graph.nodes.append(gs.Node("Concat", name, {"axis": parts.axis}, list(parts.tensors), [joined]))
             self.joined[tensor.name] = joined
         return self.joined[tensor.name]
-
-    def _replace(self, old: gs.Tensor, new: gs.Tensor) -> None:
-        for consumer in list(old.outputs):
-            consumer.inputs = [new if tensor is old else tensor for tensor in consumer.inputs]
-        self.graph.outputs = [new if tensor is old else tensor for tensor in self.graph.outputs]
 
     # One rule per kind of operator: the axis of the output that is split, and the copies of the node
 
@@ -211,8 +226,9 @@ class _Splitter:
         if size != parts.offsets[-1]:
             raise CannotSplitError
         bounds = [self.size_nodes.vector([entry]) for entry in (*parts.offsets[part : part + 2], Size.of(axis))]
-        share = gs.Variable(f"{tensor.name}_rows_{axis}_{part}_{node.name}", dtype=tensor.dtype)
-        self.graph.nodes.append(gs.Node("Slice", f"{node.name}/rows_{part}", {}, [tensor, *bounds], [share]))
+        name = f"{node.name}/rows_{part}/{tensor.name}"
+        share = gs.Variable(name, dtype=tensor.dtype)
+        self.graph.nodes.append(gs.Node("Slice", name, {}, [tensor, *bounds], [share]))
         return share
 
     def _along_one_axis(self, node: gs.Node) -> tuple[int, list[gs.Node]]:
@@ -290,11 +306,22 @@ class _Splitter:
         return parts.axis - sum(axis < parts.axis for axis in gone), self._copies(node)
 
     def _gather(self, node: gs.Node) -> tuple[int, list[gs.Node]]:
-        """Ids that were concatenated look a table up one part at a time."""
+        """Ids that were concatenated look a table up one part at a time; or the same entry of each row is taken."""
         table, ids = node.inputs
-        if table.name in self.parts or not isinstance(table, gs.Constant):
+        axis = node.attrs.get("axis", 0) % self._rank(table)
+        if table.name in self.parts:
+            parts = self._split_only_first(node)
+            if axis == parts.axis:
+                raise CannotSplitError
+            return parts.axis + (self._rank(ids) - 1) * (axis < parts.axis), self._copies(node)
+        return axis + self.parts[ids.name].axis, self._copies(node)
+
+    def _split_across(self, node: gs.Node) -> tuple[int, list[gs.Node]]:
+        """Split along another axis than the split one, as of queries, keys and values made by one product."""
+        parts = self._split_only_first(node)
+        if node.attrs.get("axis", 0) % self._rank(node.inputs[0]) == parts.axis:
             raise CannotSplitError
-        return node.attrs.get("axis", 0) % table.values.ndim + self.parts[ids.name].axis, self._copies(node)
+        return parts.axis, self._copies(node)
 
     def _concat_across(self, node: gs.Node) -> tuple[int, list[gs.Node]]:
         """Concat along another axis than the split one."""
@@ -327,8 +354,8 @@ class _Splitter:
                 self.parts[tensor.name].tensors[part] if tensor.name in self.parts else operand(tensor, part)
                 for tensor in node.inputs
             ]
-            output = gs.Variable(f"{node.outputs[0].name}_part_{part}", dtype=node.outputs[0].dtype)
-            copies.append(gs.Node(node.op, f"{node.name}/part_{part}", dict(node.attrs), inputs, [output], node.domain))
+            outputs = [gs.Variable(f"{output.name}/part_{part}", dtype=output.dtype) for output in node.outputs]
+            copies.append(gs.Node(node.op, f"{node.name}/part_{part}", dict(node.attrs), inputs, outputs, node.domain))
         self.graph.nodes.extend(copies)
         return copies
 
@@ -366,11 +393,6 @@ class _Splitter:
         if len(node.inputs) <= place or not isinstance(node.inputs[place], gs.Constant):
             raise CannotSplitError
         return [int(element) for element in np.asarray(node.inputs[place].values).reshape(-1)]
-
-    def _slice_argument(self, node: gs.Node, place: int) -> Size | None:
-        """The only element of `starts` or `ends`, if it is a function of the axes."""
-        values = self.probe.values.get(node.inputs[place].name)
-        return values[0] if values is not None and len(values) == 1 else None
 
     def _slice_axes(self, node: gs.Node) -> list[int] | None:
         """The axes of a Slice with steps of 1, else None."""

@@ -29,11 +29,13 @@ class SizeNodes:
     Args:
         graph: new nodes are appended here.
         sources: for each axis, a tensor of the graph and its dimension that has the axis' size.
+        prefix: of the names of nodes and tensors, which are no identifiers and so differ from any of the ranker.
     """
 
-    def __init__(self, graph: gs.Graph, sources: Mapping[str, tuple[gs.Tensor, int]]) -> None:
+    def __init__(self, graph: gs.Graph, sources: Mapping[str, tuple[gs.Tensor, int]], prefix: str) -> None:
         self.graph = graph
         self.sources = sources
+        self.prefix = prefix
         self.made: dict[object, gs.Tensor] = {}
 
     def vector(self, sizes: Sequence[Size | int], dtype: np.dtype[Any] = INT64) -> gs.Tensor:
@@ -87,7 +89,7 @@ class SizeNodes:
     def _constant(self, values: NDArray[Any]) -> gs.Constant:
         key = ("constant", values.dtype.str, values.shape, values.tobytes())
         if key not in self.made:
-            self.made[key] = gs.Constant(f"size_constant_{len(self.made)}", values)
+            self.made[key] = gs.Constant(f"{self.prefix}/constant_{len(self.made)}", values)
         return self.made[key]
 
     def _node(
@@ -99,9 +101,9 @@ class SizeNodes:
         dtype: np.dtype[Any] = INT64,
     ) -> gs.Variable:
         if key not in self.made:
-            name = f"size_{len(self.made)}"
+            name = f"{self.prefix}/size_{len(self.made)}"
             output = gs.Variable(name, dtype=dtype)
-            self.graph.nodes.append(gs.Node(op, f"sizes/{name}", attrs or {}, inputs, [output]))
+            self.graph.nodes.append(gs.Node(op, name, attrs or {}, inputs, [output]))
             self.made[key] = output
         return self.made[key]
 
