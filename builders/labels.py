@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from builders.sizes import Probe
+from builders.sizes import Probe, Size
 from builders.spec import BATCH, Axis, Ranker, Role
 
 
@@ -26,7 +26,8 @@ class Labels:
     """The labels of every tensor of a graph.
 
     A shape is not data: `Shape` carries no role, only the axes whose sizes are read, so that a tensor of one role can
-    be reshaped by the size of another's. A tensor of no role is free: whoever needs it computes it.
+    be reshaped by the size of another's; but for a shape that is no function of the axes, as it may depend on data.
+    A tensor of no role is free: whoever needs it computes it.
     """
 
     def __init__(self, model: onnx.ModelProto, ranker: Ranker, probe: Probe) -> None:
@@ -34,19 +35,14 @@ class Labels:
         self.axis_sources = _axis_sources(ranker)
         self._labels = {tensor.name: Label(frozenset({role})) for role, tensor in ranker.tensors() if role != "output"}
         for node in model.graph.node:
-            label = Label()
-            if node.op_type not in ("Shape", "Size"):
-                label = self.union(node.input)
+            label = self.union(node.input)
             for output in node.output:
-                values = probe.values.get(output)
-                if not label.roles and values is not None:
-                    read = frozenset[str]().union(*(size.axes for size in values))
-                    self._labels[output] = Label(axes=read)
-                elif node.op_type in ("Shape", "Size"):
-                    shape = probe.shape(node.input[0]) or ()
-                    self._labels[output] = Label(axes=frozenset[str]().union(*(size.axes for size in shape)))
-                else:
-                    self._labels[output] = label
+                read = probe.values.get(output)
+                if node.op_type in ("Shape", "Size"):
+                    read = read if read is not None else probe.shape(node.input[0])
+                elif label.roles:
+                    read = None
+                self._labels[output] = label if read is None else _label_of_sizes(read)
 
     def of(self, tensor: str) -> Label:
         """The label of a tensor by name; weights and absent inputs depend on nothing."""
@@ -68,6 +64,10 @@ class Labels:
     def is_only(self, role: Role, tensor: str) -> bool:
         """Whether a tensor depends on one role alone."""
         return self.roles_in_effect(self.of(tensor)) == {role}
+
+
+def _label_of_sizes(sizes: Iterable[Size]) -> Label:
+    return Label(axes=frozenset[str]().union(*(size.axes for size in sizes)))
 
 
 def _axis_sources(ranker: Ranker) -> dict[str, tuple[str, int]]:

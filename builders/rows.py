@@ -160,6 +160,8 @@ class _Splitter:
     def _bounds(self, node: gs.Node, parts: Parts) -> list[Size] | None:
         """Where the outputs of a Slice or Split along the split axis begin, and where the last one ends."""
         if node.op == "Slice" and self._slice_axes(node) == [parts.axis]:
+            if self.labels.union(tensor.name for tensor in node.inputs[1:3]).roles:
+                return None
             given = [self.probe.values.get(node.inputs[place].name, ()) for place in (1, 2)]
             return [self._clipped(size, parts.offsets[-1]) for sizes in given for size in sizes]
         if node.op == "Split" and node.attrs.get("axis", 0) % self._rank(node.inputs[0]) == parts.axis:

@@ -1,8 +1,8 @@
 """Sizes of tensors as polynomials of the axes, found by running a graph at many sizes.
 
 Running it is what works for any operator: shape inference gives up at the first op or shape arithmetic it does not
-know. A size is a sum of products of distinct axes (`batch * history`, `history + candidates`, `4`); a few more runs
-than there are such products determine the factors, and each further run confirms them.
+know. A size is a sum of products of distinct axes (`batch * history`, `history + candidates`, `4`); as many runs as
+there are such products determine the factors, and each further run confirms them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from builders.runtime import OnnxRunner
 from builders.spec import BATCH, Axis, Ranker, Tensor
 
 CONFIRMING_RUNS = 2
+LONGEST = 512
+"""Axes are probed up to their `opt` but no further than this: every tensor of the graph is held at once."""
 LARGEST_SHAPE_VECTOR = 16
 """Integer tensors of more elements are data, not shapes."""
 
@@ -109,23 +111,23 @@ class Probe:
 
 def probe(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Probe:
     """Run `model`, whose inputs are those of `ranker`, at small sizes and fit every size and shape vector."""
-    axes = [BATCH, *(axis.name for axis in ranker.axes)]
-    monomials = [m for count in range(len(axes) + 1) for m in itertools.combinations(sorted(axes), count)]
     runner = _runner_of_all_tensors(model)
     rng = np.random.default_rng(0)
-    runs: list[list[NDArray[np.generic]]] = []
+    runs: list[list[object]] = []
     points: list[dict[str, int]] = []
-    for sizes in _probe_sizes(ranker, len(monomials) + CONFIRMING_RUNS):
+    for sizes in _probe_sizes(ranker):
         inputs = draw_inputs(ranker, sizes, sizes[BATCH], rng, highs)
         points.append(batch_and_sizes(ranker, inputs))
         results = runner(inputs)
         runs.append([results[name] for name in runner.outputs])
-    basis = np.array([[np.prod([point[a] for a in m]) for m in monomials] for point in points], np.float64)
-    fit = _Fit(basis, monomials)
+    fit = _Fit(points)
     dims: dict[str, tuple[Size | None, ...]] = {}
     values: dict[str, tuple[Size, ...]] = {}
     dtypes: dict[str, np.dtype[Any]] = {}
-    for name, arrays in zip(runner.outputs, zip(*runs, strict=True), strict=True):
+    for name, results_of_all in zip(runner.outputs, zip(*runs, strict=True), strict=True):
+        arrays = [result for result in results_of_all if isinstance(result, np.ndarray)]
+        if not arrays:
+            continue  # a sequence of tensors, which has no shape
         dtypes[name] = arrays[0].dtype
         if len({array.ndim for array in arrays}) == 1:
             dims[name] = tuple(fit(samples) for samples in zip(*(array.shape for array in arrays), strict=True))
@@ -144,12 +146,14 @@ def probe(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> P
 
 
 class _Fit:
-    """Finds the polynomial through samples taken at the points of `basis` [runs, monomials]."""
+    """Finds the polynomial through samples taken at `points`: sizes of the batch and of every axis by name."""
 
-    def __init__(self, basis: NDArray[np.float64], monomials: Sequence[Monomial]) -> None:
-        self.basis = basis
-        self.monomials = monomials
-        self.inverse = np.linalg.pinv(basis)
+    def __init__(self, points: Sequence[Mapping[str, int]]) -> None:
+        varying = sorted(axis for axis in points[0] if len({point[axis] for point in points}) > 1)
+        self.monomials = [m for count in range(len(varying) + 1) for m in itertools.combinations(varying, count)]
+        rows = [[np.prod([point[axis] for axis in monomial]) for monomial in self.monomials] for point in points]
+        self.basis = np.array(rows, np.float64)
+        self.inverse = np.linalg.pinv(self.basis)
         self.known: dict[tuple[int, ...], Size | None] = {}
 
     def __call__(self, samples: Sequence[int]) -> Size | None:
@@ -172,14 +176,24 @@ def _elements(arrays: Sequence[NDArray[np.generic]], fit: _Fit) -> tuple[Size, .
     return None if None in fitted else tuple(size for size in fitted if size is not None)
 
 
-def _probe_sizes(ranker: Ranker, count: int) -> list[dict[str, int]]:
-    """Sizes from each axis' min upwards, drawn so that no axis follows another."""
+def _probe_sizes(ranker: Ranker) -> list[dict[str, int]]:
+    """Every combination of two sizes of the batch and of each axis, which determines all factors, and a few to confirm.
+
+    Confirmed is in between, and with each axis long: there a slice to the newest 100 events is no longer all of them.
+    """
+    choices = {BATCH: (1, 3)}
+    for place, axis in enumerate(ranker.axes):
+        choices[axis.name] = (axis.min, min(axis.max, axis.min + 4 + place))
     rng = np.random.default_rng(1)
-    spread = 12
-    columns = {BATCH: rng.integers(1, 6, count)}
-    for axis in ranker.axes:
-        columns[axis.name] = rng.integers(axis.min, min(axis.max, axis.min + spread) + 1, count)
-    return [{name: int(column[run]) for name, column in columns.items()} for run in range(count)]
+    corners = itertools.product(*(dict.fromkeys(pair) for pair in choices.values()))
+    points = [dict(zip(choices, corner, strict=True)) for corner in corners]
+    least = {name: low for name, (low, _) in choices.items()}
+    points += [{**least, axis.name: max(axis.min, min(axis.opt, LONGEST))} for axis in ranker.axes]
+    points += [
+        {name: int(rng.integers(low, high + 1)) for name, (low, high) in choices.items()}
+        for _ in range(CONFIRMING_RUNS)
+    ]
+    return points
 
 
 def _runner_of_all_tensors(model: onnx.ModelProto) -> OnnxRunner:

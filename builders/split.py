@@ -7,9 +7,11 @@ Binding-time analysis (`builders.labels`) says which nodes depend on the user al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import onnx
+from onnx import AttributeProto
 
 from builders.boundary import Boundary, SplitError
 from builders.cost import ArmFlops, Flops
@@ -35,6 +37,14 @@ class Mix:
     candidate_inputs: tuple[str, ...]
 
 
+class Analysis(NamedTuple):
+    """A graph with what is known of its tensors."""
+
+    model: onnx.ModelProto
+    labels: Labels
+    probe: Probe
+
+
 @dataclass(frozen=True)
 class Cut:
     """A ranker's whole model and its parts."""
@@ -48,6 +58,8 @@ class Cut:
     flops: dict[str, Flops]
     """`whole`, `history_encoder`, `item_tower` and, without it, `candidate_scorer`."""
     first_mix: Mix | None
+    analysis: Analysis = field(repr=False)
+    """The graph that the parts were taken from: the whole model with its rows apart."""
 
     def summary_bytes(self, sizes: Mapping[str, int]) -> int:
         """The bytes kept for one user at these sizes."""
@@ -75,8 +87,10 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         highs: upper ends of ids, from `builders.export.highs_from_graph`.
 
     Raises:
-        SplitError: no user input reaches an output, or the scorer needs something of the user that cannot be kept.
+        SplitError: the graph has control flow, no user input reaches an output, or the scorer needs something of the
+            user that cannot be kept.
     """
+    _check_no_control_flow(whole)
     whole_probe = probe(whole, ranker, highs)
     labels = Labels(whole, ranker, whole_probe)
     _check_user_reaches_output(ranker, labels)
@@ -85,21 +99,18 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
     if model is not whole:
         model_probe = probe(model, ranker, highs)
         labels = Labels(model, ranker, model_probe)
+    analysis = Analysis(model, labels, model_probe)
     kept = Boundary(model, ranker, labels, model_probe).kept_tensors()
     summary = name_summary(kept, model, model_probe, ranker)
     encoder = extract_graph(
-        model,
-        labels,
-        model_probe,
+        *analysis,
         inputs=[tensor.name for tensor in ranker.user],
         outputs={tensor.source: tensor.name for tensor in summary},
         renamed={},
         name=f"{ranker.name}_history_encoder",
     )
     scorer = extract_graph(
-        model,
-        labels,
-        model_probe,
+        *analysis,
         inputs=[tensor.source for tensor in summary] + [tensor.name for tensor in ranker.request + ranker.candidate],
         outputs={tensor.name: tensor.name for tensor in ranker.output},
         renamed={tensor.source: tensor.name for tensor in summary},
@@ -111,8 +122,9 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         history_encoder=encoder,
         candidate_scorer=scorer,
         summary=summary,
-        flops=_flops(whole, whole_probe, model, model_probe, labels, encoder, scorer),
+        flops=_flops(whole, whole_probe, analysis, encoder, scorer),
         first_mix=_first_mix(model, ranker, labels),
+        analysis=analysis,
     )
 
 
@@ -131,6 +143,15 @@ def cut_ranker(ranker: Ranker) -> tuple[Cut, dict[str, int]]:
     return split(whole, ranker, highs), highs
 
 
+def _check_no_control_flow(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
+            raise SplitError(
+                f"{node.name}: expected operators on tensors, got control flow ({node.op_type}); write the branches of "
+                f"module {scope_of(node)!r} with torch.where, its loops and embedding bags as masked sums"
+            )
+
+
 def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
     names = ", ".join(tensor.name for tensor in ranker.user)
     if not any("user" in labels.of(tensor.name).roles for tensor in ranker.output):
@@ -143,12 +164,11 @@ def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
 def _flops(
     whole: onnx.ModelProto,
     whole_probe: Probe,
-    model: onnx.ModelProto,
-    model_probe: Probe,
-    labels: Labels,
+    analysis: Analysis,
     encoder: onnx.ModelProto,
     scorer: onnx.ModelProto,
 ) -> dict[str, Flops]:
+    model, labels, model_probe = analysis
     nodes = {node.name: node for node in model.graph.node}
     in_scorer = [nodes[node.name] for node in scorer.graph.node if node.name in nodes]
     items = [node for node in in_scorer if labels.roles_in_effect(labels.of(node.output[0])) == {"candidate"}]
