@@ -36,14 +36,13 @@ def open_session(file: Path, config: Config) -> Any:
     Raises:
         ModelError: the file is no graph, a parameter is not understood, or inputs or outputs do not fit the config.
     """
-    where = f"model {config['name']!r}"
-    options = _session_options(where, config)
+    where = _where(config)
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), session_options(config), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common class
         raise ModelError(f"{where}: ONNX Runtime cannot load {file} ({_one_line(error)}); build it anew") from error
-    _check_tensors(where, "input", config, session.get_inputs())
-    _check_tensors(where, "output", config, session.get_outputs())
+    _check_tensors("input", config, session.get_inputs())
+    _check_tensors("output", config, session.get_outputs())
     return session
 
 
@@ -57,15 +56,20 @@ def run_options(config: Config) -> Any:
     return options
 
 
-def _session_options(where: str, config: Config) -> Any:
+def session_options(config: Config) -> Any:
+    """The options of a session; where the config is silent, those of ONNX Runtime.
+
+    Raises:
+        ModelError: a parameter is not understood.
+    """
     options = onnxruntime.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = _LEVELS.get(level, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
-    options.execution_mode = _MODES[_number(where, config, "execution_mode", highest=1)]
-    options.intra_op_num_threads = _number(where, config, "intra_op_thread_count")
-    options.inter_op_num_threads = _number(where, config, "inter_op_thread_count")
-    options.enable_cpu_mem_arena = bool(_number(where, config, "enable_mem_arena", default=1, highest=1))
-    options.enable_mem_pattern = bool(_number(where, config, "enable_mem_pattern", default=1, highest=1))
+    options.execution_mode = _MODES[_number(config, "execution_mode", highest=1)]
+    options.intra_op_num_threads = _number(config, "intra_op_thread_count")
+    options.inter_op_num_threads = _number(config, "inter_op_thread_count")
+    options.enable_cpu_mem_arena = bool(_number(config, "enable_mem_arena", default=1, highest=1))
+    options.enable_mem_pattern = bool(_number(config, "enable_mem_pattern", default=1, highest=1))
     return options
 
 
@@ -74,25 +78,26 @@ def _parameter(config: Config, name: str) -> str | None:
     return parameter["string_value"] if parameter else None
 
 
-def _number(where: str, config: Config, name: str, default: int = 0, highest: int | None = None) -> int:
+def _number(config: Config, name: str, default: int = 0, highest: int | None = None) -> int:
     text = _parameter(config, name)
     if text is None:
         return default
     if not text.isdecimal() or (highest is not None and int(text) > highest):
         wanted = "a whole number" if highest is None else f"0 to {highest}"
-        raise ModelError(f"{where}: parameter {name!r}: expected {wanted}, got {text!r}; correct config.pbtxt")
+        raise ModelError(f"{_where(config)}: parameter {name!r}: expected {wanted}, got {text!r}; correct config.pbtxt")
     return int(text)
 
 
-def _check_tensors(where: str, kind: str, config: Config, tensors: Any) -> None:
+def _check_tensors(kind: str, config: Config, tensors: Any) -> None:
     """Outputs may be left out of a config, inputs may not."""
+    where = _where(config)
     entries = {entry["name"]: entry for entry in config[kind]}
     graph = {tensor.name: tensor for tensor in tensors}
-    missing = sorted(set(entries) - set(graph)) + (sorted(set(graph) - set(entries)) if kind == "input" else [])
-    if missing:
+    different = sorted(set(entries) ^ set(graph) if kind == "input" else set(entries) - set(graph))
+    if different:
         raise ModelError(
             f"{where}: {kind}s: expected those of the graph ({', '.join(graph)}), got {', '.join(entries)}, which "
-            f"differ in {', '.join(missing)}; build config and graph together"
+            f"differ in {', '.join(different)}; build config and graph together"
         )
     for name, entry in entries.items():
         got = entry["data_type"], _config_dims(config, entry)
@@ -119,6 +124,10 @@ def _fit(config: list[int], graph: list[int], loose: bool) -> bool:
         in_graph in (-1, in_config) or (loose and in_config == -1)
         for in_config, in_graph in zip(config, graph, strict=True)
     )
+
+
+def _where(config: Config) -> str:
+    return f"model {config['name']!r}"
 
 
 def _one_line(error: Exception) -> str:
