@@ -24,6 +24,12 @@ SMALLEST_BUCKET = 16
 SIGNATURE_PARAMETER = "cleave_signature"
 """Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""
 
+USER_ID = "user_id"
+"""Input of the models that keep summaries: names the user whose summary it is, one string a user."""
+
+SUMMARY_STATUS = "summary_status"
+"""Output of the models that keep summaries: how each user's summary was come by, one string a user."""
+
 Role = Literal["user", "request", "candidate", "summary", "output"]
 
 DTYPES = ("float32", "float16", "int64", "int32", "int8", "uint8", "bool")
@@ -178,6 +184,10 @@ class Ranker:
     def _check_names(self, where: str) -> None:
         seen: dict[str, Role] = {}
         for role, tensor in self.tensors():
+            if tensor.name in (USER_ID, SUMMARY_STATUS):
+                raise SpecError(
+                    f"{where}.{role}: {tensor.name!r} is a name that served models use themselves; rename the tensor"
+                )
             if tensor.name in seen:
                 raise SpecError(
                     f"{where}.{role}: two tensors of the name {tensor.name!r} (the other is in {seen[tensor.name]}); "
@@ -273,12 +283,15 @@ def signature_json(
     outputs: tuple[Tensor, ...],
     kept_inputs: Mapping[str, list[str | int]] | None = None,
     kept_outputs: Mapping[str, list[str | int]] | None = None,
+    *,
+    by_user_id: bool = False,
 ) -> str:
     """What a client or backend must know of a served model beyond Triton's types and dims.
 
     `{"axes": {name: {min, opt, max, buckets}}, "inputs": {name: {role, axes, pad}}, "outputs": {name: {axes}}}`; an
     entry of `axes` is the name of an axis or a fixed size. `kept_inputs` and `kept_outputs` are the axes of summary
-    tensors, whose role is "summary"; a size that is made of several axes is written as a sum.
+    tensors, whose role is "summary"; a size that is made of several axes is written as a sum. `by_user_id` adds the
+    input `USER_ID`, whose role is its name, and the output `SUMMARY_STATUS`.
     """
 
     def names(tensor: Tensor) -> list[str | int]:
@@ -290,15 +303,19 @@ def signature_json(
         for axis in axes_of(iter(every))
     }
     summary = {name: {"role": "summary", "axes": kept, "pad": 0} for name, kept in (kept_inputs or {}).items()}
+    user_id = {USER_ID: {"role": USER_ID, "axes": [], "pad": 0}} if by_user_id else {}
+    status = {SUMMARY_STATUS: {"axes": []}} if by_user_id else {}
     return json.dumps(
         {
             "axes": axes,
-            "inputs": summary
+            "inputs": user_id
+            | summary
             | {
                 name: {"role": role, "axes": names(tensor), "pad": tensor.pad}
                 for name, (role, tensor) in inputs.items()
             },
             "outputs": {tensor.name: {"axes": names(tensor)} for tensor in outputs}
-            | {name: {"axes": kept} for name, kept in (kept_outputs or {}).items()},
+            | {name: {"axes": kept} for name, kept in (kept_outputs or {}).items()}
+            | status,
         }
     )
