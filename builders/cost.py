@@ -23,7 +23,8 @@ PER_INPUT_ELEMENT = frozenset(
 FLOPS_PER_ELEMENT = {"LayerNormalization": 7, "LogSoftmax": 4, "RMSNormalization": 5, "Softmax": 4}
 """Where one pass over the elements is not one operation each; every other operator counts 1 per output element."""
 
-MATRIX_PRODUCTS = frozenset(["Attention", "Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"])
+RECURRENT = frozenset(["GRU", "LSTM", "RNN"])
+MATRIX_PRODUCTS = RECURRENT | frozenset(["Attention", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"])
 """Operators whose work exceeds the bytes they touch: never worth repeating to keep fewer bytes."""
 
 
@@ -41,11 +42,13 @@ def flops_of_node(node: onnx.NodeProto, probe: Probe) -> Size:
         return Size.of(0)
     output = _elements(node.output[0], probe)
     if node.op_type in ("MatMul", "Gemm"):
-        left = probe.shape(node.input[0])
-        if left is None:
-            raise UncountedError(node.name)
         transposed = any(entry.name == "transA" and entry.i for entry in node.attribute)
-        return Size.of(2) * output * left[0 if transposed else -1]
+        return Size.of(2) * output * _shape(node.input[0], probe)[0 if transposed else -1]
+    if node.op_type in RECURRENT:
+        steps = _shape(node.input[0], probe)[:2]
+        return Size.of(2) * product(steps) * (_elements(node.input[1], probe) + _elements(node.input[2], probe))
+    if node.op_type == "Conv":
+        return Size.of(2) * output * product(_shape(node.input[1], probe)[1:])
     if node.op_type in MATRIX_PRODUCTS:
         raise UncountedError(node.name)
     if node.op_type in PER_INPUT_ELEMENT:
@@ -54,10 +57,14 @@ def flops_of_node(node: onnx.NodeProto, probe: Probe) -> Size:
 
 
 def _elements(tensor: str, probe: Probe) -> Size:
+    return product(_shape(tensor, probe))
+
+
+def _shape(tensor: str, probe: Probe) -> tuple[Size, ...]:
     shape = probe.shape(tensor)
     if shape is None:
         raise UncountedError(tensor)
-    return product(shape)
+    return shape
 
 
 def bytes_of_tensor(tensor: str, probe: Probe, sizes: Mapping[str, int]) -> float:

@@ -50,7 +50,7 @@ def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
             "user_inputs": list(cut.first_mix.user_inputs),
             "candidate_inputs": list(cut.first_mix.candidate_inputs),
         },
-        "little_to_move": _encoder_share(cut, sizes) < LITTLE,
+        "little_to_move": not cut.flops["history_encoder"].uncounted and _encoder_share(cut, sizes) < LITTLE,
     }
 
 
