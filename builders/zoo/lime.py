@@ -67,11 +67,15 @@ class Lime(movielens.MovieLensModel):
         O = A L_P                               of the pair
         logit = MLP([O, T, ...])
 
-    Decisions: softmax over links per head; the user features of L_C are the mean of the events, because age, gender
+    All that is left of the pair is one product: the MLP's first layer takes O W as A (L_P W), so that W meets r links
+    instead of M candidates. Decisions: softmax over links per head; an MLP of D hidden units, half as many as in the
+    other models' heads, as the paper's is small; the user features of L_C are the mean of the events, because age, gender
     and occupation come with the request and would bind L_P to it (they enter at the head, where they enter in every
     model); T is layer-normed and L starts at unit scale, or A would start uniform and O be the same for every
     candidate; events are embedded with their age on a log scale, for histories of up to 65,536 events.
     """
+
+    heads_apart: Tensor
 
     def __init__(
         self, read_history: nn.Module, num_items: int, links: int, width: int, heads: int, dropout: float
@@ -86,7 +90,9 @@ class Lime(movielens.MovieLensModel):
         self.personalize = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         self.read_history = read_history
         self.norm_item = nn.LayerNorm(width)
-        self.head = Head(width, width + movielens.NUM_GENRES, movielens.REQUEST_IDS, dropout)
+        self.head = Head(width, width + movielens.NUM_GENRES, movielens.REQUEST_IDS, dropout, hidden=width)
+        one_head = torch.ones(links, width // heads)
+        self.register_buffer("heads_apart", torch.kron(torch.eye(heads), one_head), persistent=False)
 
     def personal_links(self, events: Tensor, mask: Tensor) -> Tensor:
         """L_C [B, r, D]: the MLP over each link and the mean of the real events [B, N, D]."""
@@ -96,19 +102,22 @@ class Lime(movielens.MovieLensModel):
         return links
 
     def link_weights(self, items: Tensor) -> Tensor:
-        """A [B, heads, M, r] of candidate embeddings T [B, M, D]."""
+        """A [B, M, heads * r] of candidate embeddings T [B, M, D]."""
         links = split_heads(self.links.unsqueeze(0), self.heads)
         scores = split_heads(items, self.heads) @ links.transpose(-1, -2) * (links.shape[-1] ** -0.5)
-        return torch.softmax(scores, dim=-1)
+        return merge_heads(torch.softmax(scores, dim=-1))
+
+    def links_of_heads(self, links: Tensor) -> Tensor:
+        """Links [B, r, D] once for each head [B, heads * r, D], each with the columns of its head only."""
+        return links.repeat(1, self.heads, 1) * self.heads_apart
 
     def logits(self, **inputs: Tensor) -> Tensor:
         mask = inputs["history_items"] != 0
         events = self.embedding.events(inputs["history_items"], inputs["history_ratings"])
-        links = self.read_history(self.personal_links(events, mask), events, mask)
+        links = self.links_of_heads(self.read_history(self.personal_links(events, mask), events, mask))
         items = self.norm_item(self.embedding.candidates(inputs["candidate_items"]))
-        rows = merge_heads(self.link_weights(items) @ split_heads(links, self.heads))
         item_features = torch.cat((items, inputs["candidate_genres"]), dim=-1)
-        logits: Tensor = self.head(rows, item_features, inputs)
+        logits: Tensor = self.head(links, item_features, inputs, mix=self.link_weights(items))
         return logits
 
 

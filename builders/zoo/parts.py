@@ -186,21 +186,31 @@ class Head(nn.Module):
     does not repeat the request's side for every candidate, and leaves the candidate features' side to the item alone.
     """
 
-    def __init__(self, width: int, num_candidate_features: int, ids: dict[str, int], dropout: float) -> None:
-        """`ids`: for each integer user or request feature, its name and number of values."""
+    def __init__(
+        self, width: int, num_candidate_features: int, ids: dict[str, int], dropout: float, hidden: int | None = None
+    ) -> None:
+        """`ids`: for each integer user or request feature, its name and number of values; `hidden`: 2D by default."""
         super().__init__()
-        hidden = 2 * width
+        hidden = hidden or 2 * width
         self.candidate = nn.Linear(width + num_candidate_features, hidden)
         self.features = nn.ModuleDict({name: IdEmbedding(num_ids, hidden) for name, num_ids in ids.items()})
         self.output = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
 
-    def forward(self, rows: Tensor, candidate_features: Tensor, features: dict[str, Tensor]) -> Tensor:
-        """Rows [B, M, D], candidate features [B, M, F] and features [B] by name, to logits [B, M]."""
-        weight, width = self.candidate.weight, rows.shape[-1]
+    def forward(
+        self, rows: Tensor, candidate_features: Tensor, features: dict[str, Tensor], mix: Tensor | None = None
+    ) -> Tensor:
+        """Rows [B, M, D], candidate features [B, M, F] and features [B] by name, to logits [B, M].
+
+        With `mix` [B, M, R], the rows are [B, R, D] and a candidate's row is its mix of them, `mix @ rows`; the first
+        layer's product is then taken of the R rows, before they are mixed.
+        """
         request = self.candidate.bias
         for name, embedding in self.features.items():
             request = request + embedding(features[name])
-        hidden = functional.linear(rows, weight[:, :width]) + functional.linear(candidate_features, weight[:, width:])
-        hidden = hidden + request.unsqueeze(-2)
-        logits: Tensor = self.output(hidden).squeeze(-1)
+        weight, width = self.candidate.weight, rows.shape[-1]
+        hidden = functional.linear(rows, weight[:, :width])
+        if mix is not None:
+            hidden = mix @ hidden
+        hidden = hidden + functional.linear(candidate_features, weight[:, width:])
+        logits: Tensor = self.output(hidden + request.unsqueeze(-2)).squeeze(-1)
         return logits
