@@ -304,7 +304,7 @@ def signature_json(
     }
     summary = {name: {"role": "summary", "axes": kept, "pad": 0} for name, kept in (kept_inputs or {}).items()}
     user_id = {USER_ID: {"role": USER_ID, "axes": [], "pad": 0}} if by_user_id else {}
-    status = {SUMMARY_STATUS: {"axes": []}} if by_user_id else {}
+    status: dict[str, Any] = {SUMMARY_STATUS: {"axes": []}} if by_user_id else {}
     return json.dumps(
         {
             "axes": axes,
