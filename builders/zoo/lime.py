@@ -69,13 +69,13 @@ class Lime(movielens.MovieLensModel):
 
     All that is left of the pair is one product: the MLP's first layer takes O W as A (L_P W), so that W meets r links
     instead of M candidates. Decisions: softmax over links per head; an MLP of D hidden units, half as many as in the
-    other models' heads, as the paper's is small; the user features of L_C are the mean of the events, because age, gender
-    and occupation come with the request and would bind L_P to it (they enter at the head, where they enter in every
-    model); T is layer-normed and L starts at unit scale, or A would start uniform and O be the same for every
-    candidate; events are embedded with their age on a log scale, for histories of up to 65,536 events.
+    other models' heads, as the paper's is small; the user features of L_C are the mean of the events, because age,
+    gender and occupation come with the request and would bind L_P to it (they enter at the head, as in every model);
+    T is layer-normed and L starts at unit scale, or A would start uniform and O be the same for every candidate;
+    events are embedded with their age on a log scale, for histories of up to 65,536 events.
     """
 
-    heads_apart: Tensor
+    columns_of_head: Tensor
 
     def __init__(
         self, read_history: nn.Module, num_items: int, links: int, width: int, heads: int, dropout: float
@@ -91,8 +91,8 @@ class Lime(movielens.MovieLensModel):
         self.read_history = read_history
         self.norm_item = nn.LayerNorm(width)
         self.head = Head(width, width + movielens.NUM_GENRES, movielens.REQUEST_IDS, dropout, hidden=width)
-        one_head = torch.ones(links, width // heads)
-        self.register_buffer("heads_apart", torch.kron(torch.eye(heads), one_head), persistent=False)
+        columns_of_head = torch.eye(heads).repeat_interleave(width // heads, dim=1)
+        self.register_buffer("columns_of_head", columns_of_head.unsqueeze(1), persistent=False)
 
     def personal_links(self, events: Tensor, mask: Tensor) -> Tensor:
         """L_C [B, r, D]: the MLP over each link and the mean of the real events [B, N, D]."""
@@ -109,7 +109,7 @@ class Lime(movielens.MovieLensModel):
 
     def links_of_heads(self, links: Tensor) -> Tensor:
         """Links [B, r, D] once for each head [B, heads * r, D], each with the columns of its head only."""
-        return links.repeat(1, self.heads, 1) * self.heads_apart
+        return (links.unsqueeze(1) * self.columns_of_head).flatten(1, 2)
 
     def logits(self, **inputs: Tensor) -> Tensor:
         mask = inputs["history_items"] != 0
