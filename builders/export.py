@@ -69,6 +69,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
             raise ExportError(_export_message(ranker, error)) from error
     assert program is not None
     model = program.model_proto
+    _mask_for_good(model)
     _rename_nodes(model)
     _strip(model)
     _name_axes(model, ranker)
@@ -178,6 +179,32 @@ def _export_message(ranker: Ranker, error: Exception) -> str:
             )
     reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return f"ranker {ranker.name!r}: torch.onnx.export failed: {reason}; see the traceback with `python -X dev`"
+
+
+def _mask_for_good(model: onnx.ModelProto) -> None:
+    """Give `scaled_dot_product_attention` over no keys its zero again.
+
+    In torch its boolean mask is minus infinity, and a row of nothing else, which is not a number, becomes zero. The
+    exporter writes that guard, but masks with the lowest finite number, so that the row becomes the mean of what is
+    masked. Only the exporter's own masks are touched, whose names begin with `val_`.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    guarded = {node.input[0] for node in model.graph.node if node.op_type == "IsNaN"}
+    for softmax in model.graph.node:
+        added = producers.get(softmax.input[0]) if softmax.op_type == "Softmax" else None
+        if added is None or added.op_type != "Add" or softmax.output[0] not in guarded:
+            continue
+        for mask in (producers.get(name) for name in added.input):
+            if mask is None or mask.op_type != "Where" or not mask.output[0].startswith("val_"):
+                continue
+            lowest = constants.get(mask.input[2])
+            if lowest is not None and lowest == np.finfo(lowest.dtype).min:
+                infinity = f"minus_infinity_{lowest.dtype}"
+                if infinity not in constants:
+                    constants[infinity] = np.array(-np.inf, lowest.dtype)
+                    model.graph.initializer.append(numpy_helper.from_array(constants[infinity], infinity))
+                mask.input[2] = infinity
 
 
 def _rename_nodes(model: onnx.ModelProto) -> None:

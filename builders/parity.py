@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import torch
 
-from builders.draw import AnyArray, Arrays, draw_inputs, repeated_for_candidates
+from builders.draw import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
 from builders.errors import BuilderError
 from builders.runtime import OnnxRunner
 from builders.spec import Axis, Ranker
@@ -42,7 +42,8 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
     Raises:
         ParityError: names the output and what to do, for: torch against the whole graph, encoder then scorer against
             the whole graph (at min, opt and max of every axis, batch 1 and more), a candidate that changes another's
-            score, padding that changes a score.
+            score, padding that changes a score, a history of padding only that has no finite score.
+        RunError: a part fails at sizes within its axes.
     """
     whole = OnnxRunner(cut.whole)
     rng = np.random.default_rng(seed)
@@ -82,15 +83,41 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng
     least = {axis.name: min(axis.max, max(axis.min, PROPERTY_LENGTH)) for axis in ranker.axes}
     axis = ranker.candidate_axis
     sizes = {**least, axis.name: min(axis.max, max(axis.min, PROPERTY_CANDIDATES))}
-    inputs = draw_inputs(ranker, sizes, 2, rng, highs, padded=True)
+    inputs = _with_empty_history(ranker, draw_inputs(ranker, sizes, 3, rng, highs, padded=True))
+    expected = _torch_outputs(ranker, inputs)
+    _check_finite(ranker, expected)
     _compare(
-        _torch_outputs(ranker, inputs),
+        expected,
         whole(inputs),
         f"ranker {ranker.name!r}: ONNX against torch",
         "the exporter changed the model; look for control flow that depends on data or sizes",
     )
     _check_joint(ranker, whole, sizes, highs, rng)
     _check_padding(ranker, whole, inputs)
+
+
+def _with_empty_history(ranker: Ranker, inputs: Arrays) -> Arrays:
+    """The inputs with nothing but padding along the axes of the first user."""
+    emptied = dict(inputs)
+    for tensor in ranker.user:
+        for place, axis in enumerate(tensor.axes):
+            if isinstance(axis, Axis):
+                lengths = np.full(len(inputs[tensor.name]), inputs[tensor.name].shape[place + 1])
+                lengths[0] = 0
+                emptied[tensor.name] = pad_tail(emptied[tensor.name], place + 1, lengths, tensor.pad)
+    return emptied
+
+
+def _check_finite(ranker: Ranker, outputs: Arrays) -> None:
+    for name, values in outputs.items():
+        users = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(users):
+            which = "for a history of padding only" if users.tolist() == [0] else "for random inputs"
+            raise ParityError(
+                f"ranker {ranker.name!r}: output {name!r} {which}: expected finite numbers, got "
+                f"{values[users[0]].min()}; let attention over no keys be zero: mask weights with a large negative number instead of minus "
+                "infinity, and values with zero"
+            )
 
 
 def _check_joint(
@@ -170,9 +197,10 @@ def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
         if values.shape != other.shape:
             raise ParityError(f"{where}: output {name!r}: expected shape {values.shape}, got {other.shape}; {remedy}")
         difference = np.abs(values.astype(np.float64) - other) / np.maximum(1, np.abs(values))
-        worst = float(difference.max(initial=0)) if np.isfinite(difference).all() else float("inf")
+        difference = np.where(np.isnan(difference), np.inf, difference)
+        worst = float(difference.max(initial=0))
         if worst > TOLERANCE:
-            place = np.unravel_index(int(np.nanargmax(difference)), difference.shape)
+            place = np.unravel_index(int(np.argmax(difference)), difference.shape)
             raise ParityError(
                 f"{where}: output {name!r} at {list(map(int, place))}: expected {values[place]:.7g}, got "
                 f"{other[place]:.7g}, a difference of {worst:.2g} where {TOLERANCE} is allowed; {remedy}"

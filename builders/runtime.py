@@ -9,6 +9,11 @@ import onnx
 import onnxruntime
 
 from builders.draw import AnyArray, Arrays
+from builders.errors import BuilderError
+
+
+class RunError(BuilderError):
+    """A graph that fails at sizes within its axes."""
 
 
 class OnnxRunner:
@@ -28,6 +33,17 @@ class OnnxRunner:
         self.outputs = list(outputs or (tensor.name for tensor in self._session.get_outputs()))
 
     def __call__(self, inputs: Mapping[str, AnyArray]) -> Arrays:
-        """Outputs by name."""
-        results: list[Any] = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
+        """Outputs by name.
+
+        Raises:
+            RunError: names the operator that fails and the sizes of the inputs.
+        """
+        try:
+            results: list[Any] = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
+        except Exception as error:  # ONNX Runtime has a class for each status and no common one
+            shapes = ", ".join(f"{name} {list(inputs[name].shape)}" for name in self.inputs)
+            raise RunError(
+                f"the exported graph cannot be run on {shapes}: {error}; make the module work for every size from min "
+                "to max of each axis, or narrow the axis"
+            ) from error
         return dict(zip(self.outputs, results, strict=True))
