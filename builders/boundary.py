@@ -151,8 +151,8 @@ class Boundary:
             return False
         if self.role == "user":
             return not any(BATCH in size.axes for size in shape[1:])
-        own = len(shape) > 1 and shape[1].axis == self.ranker.candidate_axis.name
-        return own and all(size.constant is not None for size in shape[2:])
+        varying = [size.axis for size in shape[1:] if size.constant is None]
+        return varying == [self.ranker.candidate_axis.name]
 
     def _cost_of_repeating(self, node: onnx.NodeProto) -> float:
         """In kept bytes; infinite for products, which are what the cut is there to save, unless the ranker says so."""
@@ -173,8 +173,11 @@ class Boundary:
             for name in self._read_by_rest()
             if self._bytes(name) == INFINITE
         ]
+        if self.role == "user":
+            expected = "tensors whose first axis, and only that, is the batch; keep the batch axis first in the module"
+        else:
+            expected = "tensors of the batch, the candidates and fixed sizes; give every candidate a row of its own"
         return (
-            f"ranker {self.ranker.name!r}: the scorer reads what depends on the user but cannot be kept per user: "
-            f"{'; '.join(stuck)}; expected tensors whose first axis, and only that, is the batch; "
-            "keep the batch axis first in the module"
+            f"ranker {self.ranker.name!r}: the scorer reads what depends on the {self.role} alone but cannot be kept "
+            f"apart: {'; '.join(stuck)}; expected {expected}"
         )
