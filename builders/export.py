@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -87,9 +87,12 @@ def is_within(scope: str, path: str) -> bool:
     return scope == path or scope.startswith(f"{path}.")
 
 
-def fingerprint_of(model: onnx.ModelProto) -> str:
-    """A digest of weights and graph: equal for equal models, whenever and wherever they are exported."""
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+def fingerprint_of(models: Iterable[onnx.ModelProto]) -> str:
+    """A digest of weights and graphs: equal for equal models, whenever and wherever they are exported."""
+    digest = hashlib.sha256()
+    for model in models:
+        digest.update(hashlib.sha256(model.SerializeToString(deterministic=True)).digest())
+    return digest.hexdigest()
 
 
 def highs_from_graph(model: onnx.ModelProto, ranker: Ranker) -> dict[str, int]:
@@ -160,6 +163,11 @@ def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
         )
     sizes = _example_sizes(ranker)
     for tensor, value in zip(ranker.output, outputs, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise ExportError(
+                f"output {tensor.name!r}: expected a tensor from forward, got {type(value).__name__}; return the tensors "
+                "of the outputs, in the order of the spec"
+            )
         expected = (EXPORT_BATCH, *tensor.shape(sizes))
         got_dtype = str(value.dtype).removeprefix("torch.")
         if tuple(value.shape) != expected or got_dtype != tensor.dtype:

@@ -115,8 +115,8 @@ def _check_finite(ranker: Ranker, outputs: Arrays) -> None:
             which = "for a history of padding only" if users.tolist() == [0] else "for random inputs"
             raise ParityError(
                 f"ranker {ranker.name!r}: output {name!r} {which}: expected finite numbers, got "
-                f"{values[users[0]].min()}; let attention over no keys be zero: mask weights with a large negative number instead of minus "
-                "infinity, and values with zero"
+                f"{values[users[0]].min()}; let attention over no keys be zero: mask weights with a large negative "
+                "number instead of minus infinity, and values with zero"
             )
 
 

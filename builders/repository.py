@@ -7,7 +7,7 @@ import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -53,8 +53,7 @@ def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
 def write_repository(cut: Cut, folder: Path, build_command: str) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 
-    Everything is written to a staging folder first and then renamed into place. Should the renaming itself be cut
-    short, the parts carry different fingerprints and are refused when they are loaded.
+    Everything is written to a staging folder first and then renamed into place.
 
     Returns:
         The fingerprint of the build.
@@ -62,12 +61,13 @@ def write_repository(cut: Cut, folder: Path, build_command: str) -> str:
     Raises:
         RepositoryError: the folder cannot be written.
     """
-    fingerprint = fingerprint_of(cut.whole)
+    artifacts = artifacts_of(cut)
+    fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
     texts = config_texts(cut)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as staging:
-            for model, onnx_model in artifacts_of(cut).items():
+            for model, onnx_model in artifacts.items():
                 version_folder = staging / model / VERSION_FOLDER
                 version_folder.mkdir(parents=True)
                 _write_version(version_folder, model, onnx_model, cut.ranker.name, fingerprint, build_command)
@@ -107,14 +107,40 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _swap_in(staging: Path, folder: Path, models: list[str]) -> None:
-    for model in models:
-        target = folder / model
-        target.mkdir(exist_ok=True)
-        if (target / VERSION_FOLDER).exists():
-            os.rename(target / VERSION_FOLDER, staging / f"{model}.previous")
-        os.rename(staging / model / VERSION_FOLDER, target / VERSION_FOLDER)
-        os.replace(staging / model / CONFIG_FILE, target / CONFIG_FILE)
+def _swap_in(staging: Path, folder: Path, models: Sequence[str]) -> None:
+    """Put what is staged in the place of the previous build, or undo it all.
+
+    Every previous version leaves before the first new one comes: where the process is killed in between, and nothing
+    can be undone, models are refused for the version that they lack, and no parts of two builds meet.
+    """
+    with contextlib.ExitStack() as undo:
+        for model in models:
+            if not (folder / model).exists():
+                undo.callback(_remove_if_empty, folder / model)
+                (folder / model).mkdir()
+            _move(folder / model / VERSION_FOLDER, staging / f"{model}.previous", undo)
+        for model in models:
+            _move(folder / model / CONFIG_FILE, staging / f"{model}.previous.pbtxt", undo)
+            _move(staging / model / CONFIG_FILE, folder / model / CONFIG_FILE, undo)
+        for model in models:
+            _move(staging / model / VERSION_FOLDER, folder / model / VERSION_FOLDER, undo)
+        undo.pop_all()
+
+
+def _move(source: Path, target: Path, undo: contextlib.ExitStack) -> None:
+    if source.exists():
+        undo.callback(_move_back, source, target)  # before the move: it may be interrupted right after it
+        os.rename(source, target)
+
+
+def _move_back(source: Path, target: Path) -> None:
+    if target.exists() and not source.exists():
+        os.rename(target, source)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def config_differences(cut: Cut, folder: Path) -> str:

@@ -120,6 +120,10 @@ def trained_sizes(file: Path) -> dict[str, int | float]:
 
 def _from_attribute(name: str, sizes: Sizes) -> Ranker:
     place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        raise SourceError(
+            f"model {name!r}: expected module:attribute or file.py:attribute; name both sides of the colon"
+        )
     if sizes:
         raise SourceError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
     module = _module_from_file(Path(place)) if place.endswith(".py") else _module_from_name(place)
@@ -138,12 +142,20 @@ def _module_from_file(file: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # dataclasses and torch.export look a class's module up
+    _make_importable(file.resolve().parent)
     spec.loader.exec_module(module)
     return module
 
 
 def _module_from_name(place: str) -> ModuleType:
+    _make_importable(Path.cwd())
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
         raise SourceError(f"model module {place!r}: {error}; install it or give file.py:attribute") from error
+
+
+def _make_importable(folder: Path) -> None:
+    """Python does so for a script's folder, and not for the folder a console command is called in."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

@@ -123,8 +123,8 @@ class Tensor:
                 raise SpecError(f"{where}.high: only integers have one, got dtype {self.dtype}; leave it out")
         if isinstance(self.pad, bool) or not isinstance(self.pad, int | float) or not math.isfinite(self.pad):
             raise SpecError(f"{where}.pad: expected a finite number, got {self.pad!r}; choose one the model ignores")
-        if not self.dtype.startswith("float") and self.pad != int(self.pad):
-            raise SpecError(f"{where}.pad: expected a whole number for {self.dtype}, got {self.pad!r}; choose one")
+        if not self.dtype.startswith("float") and self.pad != np.array(self.pad).astype(self.dtype):
+            raise SpecError(f"{where}.pad: expected a value of {self.dtype}, got {self.pad!r}; choose one")
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape of one user with `sizes` giving the size of every axis by name."""
@@ -168,11 +168,20 @@ class Ranker:
                 raise SpecError(f"{where}.{role}: expected a tuple of Tensor, got {tensors!r}; write ({role}_tensor,)")
             if not tensors and role != "request":
                 raise SpecError(f"{where}.{role}: expected at least one Tensor, got none; name the {role} tensors")
+        self._check_module(where)
         self._check_names(where)
         self._check_axes(where)
         self._check_boundary(where)
 
+    def _check_module(self, where: str) -> None:
+        import torch  # noqa: PLC0415 - slow, and whoever has a module has it already
+
+        if not isinstance(self.module, torch.nn.Module):
+            raise SpecError(f"{where}.module: expected a torch.nn.Module, got {self.module!r}; give an instance of it")
+
     def _check_boundary(self, where: str) -> None:
+        if not isinstance(self.boundary, tuple):
+            raise SpecError(f"{where}.boundary: expected a tuple, got {self.boundary!r}; write (name,) with the comma")
         modules = [name for name, _ in self.module.named_modules() if name]
         for path in self.boundary:
             if path not in modules:
