@@ -165,8 +165,8 @@ def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
     for tensor, value in zip(ranker.output, outputs, strict=True):
         if not isinstance(value, torch.Tensor):
             raise ExportError(
-                f"output {tensor.name!r}: expected a tensor from forward, got {type(value).__name__}; return the tensors "
-                "of the outputs, in the order of the spec"
+                f"output {tensor.name!r}: expected a tensor from forward, got {type(value).__name__}; return the "
+                "tensors of the outputs in the order of the spec"
             )
         expected = (EXPORT_BATCH, *tensor.shape(sizes))
         got_dtype = str(value.dtype).removeprefix("torch.")
