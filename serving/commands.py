@@ -55,8 +55,9 @@ def _serve(options: argparse.Namespace) -> int:
     from serving.repository import models_of  # noqa: PLC0415 - other commands need no server
     from serving.triton import Ports, TritonServer  # noqa: PLC0415
 
-    repository = options.repository or _default_repository(options)
-    models = [model for name in dict.fromkeys(options.names) for model in models_of(repository, name)]
+    names = list(dict.fromkeys(options.names))
+    repository = options.repository or _default_repository(names, options.size)
+    models = [model for name in names for model in models_of(repository, name)]
     log = Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     server = TritonServer(
         repository,
@@ -67,28 +68,28 @@ def _serve(options: argparse.Namespace) -> int:
         log=log,
         verbose=options.verbose,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"starting Triton with {', '.join(models)}; its log: {log}", file=sys.stderr)
+    on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        print(f"starting Triton with {', '.join(models)}; its log: {log}", file=sys.stderr)
         with server:
-            _announce(server, options.names)
+            _announce(server, names)
             return _wait(server, options.verbose)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, on_terminate)
 
 
-def _default_repository(options: argparse.Namespace) -> Path:
-    if not options.size:
+def _default_repository(names: list[str], size: str) -> Path:
+    if not size:
         return Path("model_repository")
-    if len(options.names) > 1:
-        raise ServingError(
-            f"--size: expected one NAME, got {', '.join(options.names)}; serve each of its own sizes by itself"
-        )
+    if len(names) > 1:
+        raise ServingError(f"--size: expected one NAME, got {', '.join(names)}; serve each of its own sizes by itself")
     from builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
     from builders.sources import parse_sizes  # noqa: PLC0415
 
-    return repository_folder(options.names[0], parse_sizes(options.size))
+    return repository_folder(names[0], parse_sizes(size))
 
 
 def _announce(server: TritonServer, names: list[str]) -> None:

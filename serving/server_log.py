@@ -8,9 +8,12 @@ from pathlib import Path
 
 TAIL_LINES = 15
 
-_FAILED_MODEL = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
-_FATAL = re.compile(r"^(?:error: |E\d{4} [^\]]*\] )(?P<reason>.*)")
-_STATUS = re.compile(r"^(?:Internal|Invalid argument|Not found|Unavailable|Unsupported)(?: -|:) ")
+_FAILED_MODEL = re.compile(
+    r"(?:failed to load|Poll failed for model directory) '(?P<model>[^']+)'(?: version \d+)?: (?P<reason>.*)"
+)
+_CONFIG_ERROR = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<reason>.*)")
+_FATAL = re.compile(r"^error: (?P<reason>.*)", re.MULTILINE)
+_PREFIXES = re.compile(r"^(?:(?:creating server|Internal|Invalid argument|Not found|TritonModelException)(?: -|:) )+")
 _PYTHON_PLACE = re.compile(r"(?:\\n|\s)*At:(?:\\n|\s).*")
 _TABLE = re.compile(r"^[+|]")
 
@@ -20,12 +23,12 @@ def failure_from_log(log: Path, exit_code: int | None) -> str:
     text = log.read_text(errors="replace") if log.is_file() else ""
     failed = {match["model"]: _clean(match["reason"]) for match in _FAILED_MODEL.finditer(text)}
     if failed:
-        return "; ".join(_sentence(model, reason) for model, reason in failed.items())
-    fatal = [match["reason"] for line in text.splitlines() if (match := _FATAL.match(line))]
+        details = [match["reason"] for match in _CONFIG_ERROR.finditer(text)]
+        return "; ".join([*(_sentence(model, reason) for model, reason in failed.items()), *details])
     if exit_code is not None and exit_code < 0:
         return f"tritonserver: ended by {signal.Signals(-exit_code).name}; its last lines:\n{tail(log)}"
-    if fatal:
-        return f"tritonserver: {_clean(fatal[-1])}"
+    if fatal := _FATAL.search(text):
+        return f"tritonserver: {_clean(fatal['reason'])}"
     return f"tritonserver: ended with code {exit_code}; its last lines:\n{tail(log)}"
 
 
@@ -36,10 +39,10 @@ def tail(log: Path) -> str:
 
 
 def _sentence(model: str, reason: str) -> str:
-    """Our own backends name the model themselves."""
+    """Our own backends name the model, or a file of it, themselves."""
     return reason if repr(model) in reason or f"/{model}/" in reason else f"model {model!r}: {reason}"
 
 
 def _clean(reason: str) -> str:
     reason = _PYTHON_PLACE.sub("", reason.strip().removesuffix('"'))
-    return _STATUS.sub("", reason).replace("\\n", " ").strip().rstrip(";")
+    return _PREFIXES.sub("", reason).replace("\\n", " ").strip().rstrip(";")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpcclient
+
+import cleave
+from serving.triton import Ports, choose_ports
+from tests.serving import toy
+
+STOP_S = 30
+
+
+@contextmanager
+def _served(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cleave", "serve", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(cleave.__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _port_flags(ports: Ports) -> list[str]:
+    return [f"--{service}-port={port}" for service, port in ports.items()]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_where_it_listens_and_stops_cleanly(
+    ending: signal.Signals, repository: Path, tmp_path: Path
+) -> None:
+    ports = choose_ports("127.0.0.1", Ports())
+    with _served("lookup", "--repository", str(repository), *_port_flags(ports), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(4)] == [
+            "ready: lookup\n",
+            f"grpc: 127.0.0.1:{ports.grpc}\n",
+            f"http: http://127.0.0.1:{ports.http}\n",
+            f"metrics: http://127.0.0.1:{ports.metrics}/metrics\n",
+        ]
+        with grpcclient.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client:
+            assert client.is_model_ready("lookup_whole")
+        process.send_signal(ending)
+        output, errors = process.communicate(timeout=STOP_S)
+    assert (process.returncode, output) == (0, "")
+    log = tmp_path / ".cleave" / "logs" / f"triton-{ports.grpc}.log"
+    assert errors.splitlines() == [f"starting Triton with lookup_whole; its log: {log}", "stopped"]
+    assert "successfully loaded 'lookup_whole'" in log.read_text()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", ports.grpc or 0))
+
+
+def test_serve_loads_all_models_of_all_names_from_the_folder_it_is_called_in(tmp_path: Path) -> None:
+    toy.write(tmp_path / "model_repository")
+    ports = choose_ports("127.0.0.1", Ports())
+    with _served("toy", "lookup", "toy", "--verbose", *_port_flags(ports), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready: toy, lookup\n"
+        with grpcclient.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client:
+            loaded = [model for model in toy.MODELS if client.is_model_ready(model)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=STOP_S)
+    assert sorted(loaded) == sorted(set(toy.MODELS) - {"types_whole"})
+    assert "successfully loaded 'toy_uncached'" in errors
+
+
+def test_serve_ends_with_the_server(repository: Path, tmp_path: Path) -> None:
+    ports = choose_ports("127.0.0.1", Ports())
+    with _served("lookup", "--repository", str(repository), *_port_flags(ports), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready: lookup\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=STOP_S)
+    assert process.returncode == 1
+    assert "cleave serve: tritonserver: ended by SIGKILL" in errors
+
+
+def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert cleave.main(["serve", *arguments]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    return errors
+
+
+def test_serve_names_the_flag_of_a_taken_port(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flags = _port_flags(choose_ports("127.0.0.1", Ports()))[1:]
+        port = taken.getsockname()[1]
+        errors = _refused(["lookup", "--repository", str(repository), f"--http-port={port}", *flags], capsys)
+    assert f"cleave serve: --http-port {port}: expected a free port, got: Address already in use; stop" in errors
+
+
+def test_serve_names_a_missing_artifact_and_the_command_that_builds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    artifact = tmp_path / "toy_whole" / "1" / "model.onnx"
+    artifact.unlink()
+    errors = _refused(["toy", "--repository", str(tmp_path)], capsys)
+    assert f"cleave serve: {artifact}: no such file; run `cleave build toy`" in errors
+    shutil.rmtree(artifact.parent)
+    errors = _refused(["toy", "--repository", str(tmp_path)], capsys)
+    assert f"manifest.json: no such file, so toy_whole is not built; run `cleave build toy --out {tmp_path}`" in errors
+
+
+def test_serve_says_what_the_repository_holds(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = _refused(["other", "--repository", str(repository)], capsys)
+    assert "ranker 'other': not in" in errors
+    assert "which holds lookup, toy, types;" in errors
+
+
+def test_serve_explains_a_missing_server(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("serving.installation.CONTAINER", tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    flags = _port_flags(choose_ports("127.0.0.1", Ports()))
+    assert "run `pip install nvidia-pytriton`" in _refused(["lookup", "--repository", str(repository), *flags], capsys)
+
+
+def test_serve_looks_for_other_sizes_where_the_build_puts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    errors = _refused(["append", "--size", "layers=3"], capsys)
+    assert "model repository '.cleave/repositories/append-layers3': no such folder; run `cleave build`" in errors
+    assert "--size: expected one NAME, got append, concat" in _refused(
+        ["append", "concat", "--size", "layers=3"], capsys
+    )
