@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from builders.errors import BuilderError
 
 if TYPE_CHECKING:
+    from builders.build import Build
     from builders.spec import Ranker
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -21,6 +22,7 @@ def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     _add_inspect(commands)
     _add_build(commands)
+    _add_catalogue(commands)
     _add_train(commands)
 
 
@@ -82,29 +84,78 @@ def _add_build(commands: Subparsers) -> None:
         help="the model repository (default: model_repository; with --size, a folder of its own under .cleave)",
     )
     parser.add_argument(
+        "--catalogue",
+        type=Path,
+        metavar="FILE",
+        help="parquet with a column for each candidate input: bake the item tower's results into the scorer",
+    )
+    parser.add_argument(
+        "--summary-dtype",
+        default="float32",
+        metavar="DTYPE",
+        help="float32, float16 or int8: the type the summary is kept in (default: float32)",
+    )
+    parser.add_argument("--data", type=Path, metavar="PATH", help="for the test AUC of a narrower summary")
+    parser.add_argument(
         "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
     )
     parser.set_defaults(run=_build)
 
 
 def _build(options: argparse.Namespace) -> int:
-    from builders import parity, repository, sources  # noqa: PLC0415 - torch is slow to import
-    from builders.split import cut_ranker  # noqa: PLC0415
+    from builders import build, repository, sources  # noqa: PLC0415 - torch is slow to import
 
     sizes = sources.parse_sizes(options.size)
-    ranker = sources.load_ranker(options.name, sizes)
+    request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype)
     folder = options.out or repository.repository_folder(options.name, sizes)
-    print(f"{ranker.name}: exporting and cutting", file=sys.stderr)
-    cut, highs = cut_ranker(ranker)
     if options.check:
-        return _check(ranker.name, repository.config_differences(cut, folder), folder)
-    print(f"{ranker.name}: proving that the parts equal the whole", file=sys.stderr)
-    cases = parity.prove(cut, highs)
-    fingerprint = repository.write_repository(cut, folder, _build_command(options))
-    for case in cases:
+        cut = build.cut_as_configured(request)
+        return _check(cut.ranker.name, repository.config_differences(cut, folder), folder)
+    built = build.build(request, options.data, lambda line: print(line, file=sys.stderr))
+    fingerprint = repository.write_repository(built.cut, folder, _build_command(options))
+    print("\n".join(_build_lines(built)))
+    models = ", ".join(repository.artifacts_of(built.cut))
+    print(f"built {built.cut.ranker.name} {fingerprint[:12]} in {folder}: {models}")
+    return 0
+
+
+def _build_lines(built: Build) -> list[str]:
+    from builders.report import byte_quantity  # noqa: PLC0415
+
+    lines = []
+    for case in built.cases:
         at = ", ".join(f"{axis} {size}" for axis, size in case.sizes.items())
-        print(f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}")
-    print(f"built {ranker.name} {fingerprint[:12]} in {folder}: {', '.join(repository.artifacts_of(cut))}")
+        lines.append(f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}")
+    if built.num_table_items is not None:
+        lines.append(f"item table: {built.num_table_items:,} items, scores as without it")
+    if narrowed := built.narrowed:
+        wide, kept = (byte_quantity(count) for count in narrowed.summary_bytes)
+        lines.append(
+            f"summary: {kept} a user instead of {wide}; largest score difference {narrowed.score_difference:.2g}"
+        )
+        if narrowed.test_auc:
+            before, after = narrowed.test_auc
+            lines.append(f"test AUC: {after:.5f} instead of {before:.5f}, a change of {after - before:+.5f}")
+    return lines
+
+
+def _add_catalogue(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "catalogue",
+        help="write the films of MovieLens as a catalogue",
+        description="Write the films of MovieLens as parquet, as `cleave build --catalogue` reads it.",
+    )
+    parser.add_argument("out", type=Path, metavar="FILE", help="the parquet file")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
+    parser.set_defaults(run=_catalogue)
+
+
+def _catalogue(options: argparse.Namespace) -> int:
+    from builders import catalogue, data  # noqa: PLC0415 - polars is slow to import
+
+    movielens = data.load(options.data)
+    catalogue.write_catalogue(options.out, movielens.candidate_inputs())
+    print(f"wrote {movielens.num_items:,} films of {movielens.name} to {options.out}")
     return 0
 
 
@@ -120,6 +171,8 @@ def _check(name: str, differences: str, folder: Path) -> int:
 def _build_command(options: argparse.Namespace) -> str:
     words = ["cleave", "build", options.name]
     words += ["--size", options.size] * bool(options.size)
+    words += ["--catalogue", str(options.catalogue)] * bool(options.catalogue)
+    words += ["--summary-dtype", options.summary_dtype] * (options.summary_dtype != "float32")
     words += ["--out", str(options.out)] * bool(options.out)
     return shlex.join(words)
 

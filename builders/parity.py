@@ -11,6 +11,7 @@ import torch
 
 from builders.draw import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
 from builders.errors import BuilderError
+from builders.item_table import id_tensor
 from builders.runtime import OnnxRunner
 from builders.spec import Axis, Ranker
 from builders.split import Cut
@@ -207,3 +208,36 @@ def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
             )
         largest = max(largest, worst)
     return largest
+
+
+def check_item_table(cut: Cut, items: Arrays, highs: Mapping[str, int], seed: int = 0) -> None:
+    """Check that a scorer with an item table scores as the whole model does: known items, unknown ones, and both.
+
+    Args:
+        cut: with the table in its scorer.
+        items: the catalogue, every candidate input by name, `[items, ...]`.
+
+    Raises:
+        ParityError: a score differs.
+    """
+    ranker, rng = cut.ranker, np.random.default_rng(seed)
+    whole, parts = OnnxRunner(cut.whole), Parts(cut.history_encoder, cut.candidate_scorer)
+    count = len(next(iter(items.values())))
+    sizes = ranker.sizes("opt")
+    shape = (2, sizes[ranker.candidate_axis.name])
+    for share in (1.0, 0.5, 0.0):
+        inputs = draw_inputs(ranker, sizes, shape[0], rng, highs, padded=True)
+        known = rng.random(shape) < share
+        rows = rng.integers(0, count, shape)
+        for name, values in items.items():
+            drawn = inputs[name]
+            if name == id_tensor(ranker).name:
+                drawn = np.asarray(int(values.max()) + 1 + rng.integers(0, count, shape), drawn.dtype)
+            chosen = known.reshape(*shape, *[1] * (drawn.ndim - 2))
+            inputs[name] = np.where(chosen, values[rows], drawn)
+        _compare(
+            whole(inputs),
+            parts(inputs),
+            f"ranker {ranker.name!r}: item table, {share:.0%} of the candidates in it",
+            "the item tower depends on more than the item; please report it with the model",
+        )

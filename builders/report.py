@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builders.cost import weight_bytes
+from builders.item_table import ItemTableError, id_tensor, split_item_tower
 from builders.split import Cut
 
 LITTLE = 0.01
@@ -50,7 +51,23 @@ def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
             "user_inputs": list(cut.first_mix.user_inputs),
             "candidate_inputs": list(cut.first_mix.candidate_inputs),
         },
+        "item_table": _item_table(cut, sizes),
         "little_to_move": not cut.flops["history_encoder"].uncounted and _encoder_share(cut, sizes) < LITTLE,
+    }
+
+
+def _item_table(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any] | None:
+    """What `cleave build --catalogue` would save with each request, and what a row of its table takes."""
+    try:
+        ids, tower = id_tensor(cut.ranker), split_item_tower(cut)
+    except ItemTableError:
+        return None
+    return {
+        "saved_flops": cut.flops["item_tower"].at(sizes),
+        "saved_share_of_cached": cut.flops["item_tower"].at(sizes) / max(1, cut.arms(sizes).cached),
+        "bytes_per_item": tower.bytes_per_item,
+        "items": ids.high,
+        "bytes": None if ids.high is None else ids.high * tower.bytes_per_item,
     }
 
 
@@ -80,6 +97,13 @@ def report_text(cut: Cut, sizes: Mapping[str, int]) -> str:
     lines += [
         f"  {tensor['name']:<26} {tensor['dtype']:<8} [{', '.join(tensor['axes'])}]" for tensor in report["summary"]
     ]
+    if table := report["item_table"]:
+        rows = "" if table["bytes"] is None else f", {byte_quantity(table['bytes'])} for {table['items']:,} items"
+        lines += [
+            "",
+            f"item table (build --catalogue): would save {quantity(table['saved_flops'])}FLOPs a request, "
+            f"{table['saved_share_of_cached']:.1%} of cached; {byte_quantity(table['bytes_per_item'])} an item{rows}",
+        ]
     lines += ["", *_mix_lines(report, _encoder_share(cut, sizes))]
     if report["uncounted_nodes"]:
         lines += ["", f"not counted (unknown operator or shape): {', '.join(report['uncounted_nodes'])}"]
@@ -110,7 +134,7 @@ def quantity(count: float) -> str:
     unit = 0
     while abs(count) >= 1000 and unit < len(UNITS) - 1:
         count, unit = count / 1000, unit + 1
-    return f"{count:.3g} {UNITS[unit]}".rstrip()
+    return f"{count:.3g} {UNITS[unit]}"
 
 
 def byte_quantity(count: float) -> str:

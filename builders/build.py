@@ -1,0 +1,127 @@
+"""One build: load, cut, prove, and, where asked, bake an item table in and narrow the summary, with what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from builders.catalogue import read_catalogue
+from builders.draw import AnyArray, Arrays, draw_inputs
+from builders.evaluate import evaluate
+from builders.item_table import id_tensor, with_item_table
+from builders.parity import Case, Parts, check_item_table, prove
+from builders.sources import load_ranker
+from builders.spec import Ranker
+from builders.split import Cut, cut_ranker
+from builders.summary_dtype import with_summary_dtype
+
+COMPARED_SEEDS = 8
+"""Random requests at `opt` over which the score difference of a narrower summary is taken."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `cleave build` was asked for."""
+
+    name: str
+    sizes: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    catalogue: Path | None = None
+    summary_dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """What a narrower summary costs, against float32."""
+
+    summary_bytes: tuple[int, int]
+    """Of one user at opt: in float32, and as kept."""
+    score_difference: float
+    """The largest over random requests."""
+    test_auc: tuple[float, float] | None
+    """On MovieLens' test part: in float32, and as kept. None for a ranker that takes other inputs."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A cut that is proven, ready to be written."""
+
+    cut: Cut
+    cases: tuple[Case, ...]
+    num_table_items: int | None = None
+    narrowed: Narrowed | None = None
+
+
+def build(request: Request, data: Path | None = None, say: Say = lambda line: None) -> Build:
+    """Cut a ranker as asked and prove it.
+
+    Args:
+        data: a GroupLens folder for the test AUC of a narrower summary; by default MovieLens-100k.
+        say: told what is being done.
+
+    Raises:
+        BuilderError: see `builders.sources`, `builders.split`, `builders.parity`, `builders.catalogue`.
+    """
+    ranker = load_ranker(request.name, request.sizes)
+    say(f"{ranker.name}: exporting and cutting")
+    cut, highs = cut_ranker(ranker)
+    say(f"{ranker.name}: proving that the parts equal the whole")
+    cases = tuple(prove(cut, highs))
+    num_items = None
+    if request.catalogue is not None:
+        say(f"{ranker.name}: running the item tower over the catalogue")
+        items = read_catalogue(request.catalogue, ranker, id_tensor(ranker).name)
+        num_items = len(items[id_tensor(ranker).name])
+        tabled = with_item_table(cut, items)
+        check_item_table(tabled, items, highs)
+        cut = tabled
+    narrow = with_summary_dtype(cut, request.summary_dtype)
+    if narrow is cut:
+        return Build(cut, cases, num_items)
+    say(f"{ranker.name}: comparing scores with a summary of {request.summary_dtype} and of float32")
+    return Build(narrow, cases, num_items, _narrowed(cut, narrow, highs, data))
+
+
+def cut_as_configured(request: Request) -> Cut:
+    """The cut whose configs a build writes, without proof and without a table, which no config shows."""
+    cut, _ = cut_ranker(load_ranker(request.name, request.sizes))
+    return with_summary_dtype(cut, request.summary_dtype)
+
+
+def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None) -> Narrowed:
+    sizes = cut.ranker.sizes("opt")
+    wide_parts, narrow_parts = (Parts(each.history_encoder, each.candidate_scorer) for each in (cut, narrow))
+    difference = 0.0
+    for seed in range(COMPARED_SEEDS):
+        inputs = draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(seed), highs, padded=True)
+        expected, got = wide_parts(inputs), narrow_parts(inputs)
+        difference = max(difference, *(float(np.abs(got[name] - scores).max()) for name, scores in expected.items()))
+    return Narrowed(
+        (cut.summary_bytes(sizes), narrow.summary_bytes(sizes)),
+        difference,
+        _test_aucs(cut.ranker, wide_parts, narrow_parts, data),
+    )
+
+
+def _test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> tuple[float, float] | None:
+    from builders import data as datasets  # noqa: PLC0415 - only zoo models are evaluated
+    from builders.zoo import movielens  # noqa: PLC0415
+
+    if not isinstance(ranker.module, movielens.MovieLensModel):
+        return None
+    data = datasets.load(path)
+    max_events = next(axis.max for axis in ranker.axes if ranker.axis_roles[axis.name] == "user")
+    output = ranker.output[0].name
+
+    def auc(parts: Callable[[Arrays], Arrays]) -> float:
+        def score(inputs: dict[str, AnyArray]) -> AnyArray:
+            return parts(inputs)[output]
+
+        return evaluate(score, data, "test", max_events).auc
+
+    return auc(wide), auc(narrow)
