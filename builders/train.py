@@ -49,7 +49,7 @@ class Settings:
     """AdamW's."""
     batch: int = 1024
     """Ratings of one step."""
-    patience: int = 3
+    patience: int = 2
     """Epochs without a better validation AUC after which training stops."""
     threads: int = 1
     """More are faster on an idle machine; another number adds in another order, so weights differ in the last bits."""

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 INIT_STD = 0.05
+POSITION_INIT_STD = 0.005
+"""Smaller: few histories are long, so later positions keep what they began with, which must not be noise."""
 UNKNOWN_RATE = 0.01
 """Share of ids replaced by "unknown" in training, so that the unknown row is worth looking up."""
 
@@ -41,7 +43,7 @@ class SequenceEmbedding(nn.Module):
         super().__init__()
         self.items = IdEmbedding(num_items + 1, width)
         self.ratings = IdEmbedding(num_ratings + 1, width)
-        self.positions = nn.Parameter(torch.randn(max_events, width) * INIT_STD)
+        self.positions = nn.Parameter(torch.randn(max_events, width) * POSITION_INIT_STD)
         self.marker = nn.Parameter(torch.randn(width) * INIT_STD)
 
     def events(self, history_items: Tensor, history_ratings: Tensor) -> Tensor:
