@@ -29,8 +29,8 @@ OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # A server that is back is found within a second; the default is up to two minutes.
+    # `min_reconnect_backoff_ms` stays as it is: it is also how long connecting may take, which a busy server needs.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
