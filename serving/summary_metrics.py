@@ -1,0 +1,72 @@
+"""What the summary cache counts and measures: every metric with its labels, and a recorder that needs no Triton."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+_LATENCY_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_AGE_BUCKETS_S = (1.0, 10.0, 60.0, 600.0, 3600.0, 7200.0, 21600.0, 86400.0, 604800.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A Prometheus metric: a counter, or a histogram if it has buckets."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+LOOKUPS = Metric("cleave_summary_lookups_total", "Summaries asked for, by how each was come by", ("by", "reason"))
+STORE_ERRORS = Metric("cleave_summary_store_errors_total", "Failed commands of the store", ("command",))
+READ_BYTES = Metric("cleave_summary_read_bytes_total", "Bytes of summaries read from the store")
+WRITTEN_BYTES = Metric("cleave_summary_written_bytes_total", "Bytes of summaries written to the store")
+ENCODED = Metric("cleave_summary_encoded_total", "Histories encoded")
+ENCODE_SECONDS = Metric("cleave_summary_encode_seconds", "Time of one batch in the encoder", (), _LATENCY_BUCKETS_S)
+STORE_SECONDS = Metric(
+    "cleave_summary_store_seconds", "Time of one command of the store", ("command",), _LATENCY_BUCKETS_S
+)
+AGE_SECONDS = Metric(
+    "cleave_summary_age_seconds", "Time since a summary that was used was encoded", ("by",), _AGE_BUCKETS_S
+)
+
+METRICS = (
+    LOOKUPS,
+    STORE_ERRORS,
+    READ_BYTES,
+    WRITTEN_BYTES,
+    ENCODED,
+    ENCODE_SECONDS,
+    STORE_SECONDS,
+    AGE_SECONDS,
+)
+
+Labels = tuple[str, ...]
+"""Values of a metric's labels, in its order."""
+
+
+class Recorder:
+    """Gathers what happens until it is drained; telling Triton takes a call to another process each time."""
+
+    def __init__(self) -> None:
+        self._sums: defaultdict[tuple[Metric, Labels], float] = defaultdict(float)
+        self._samples: defaultdict[tuple[Metric, Labels], list[float]] = defaultdict(list)
+
+    def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
+        """Count something."""
+        assert len(labels) == len(metric.labels), (metric, labels)
+        self._sums[metric, labels] += amount
+
+    def observe(self, metric: Metric, value: float, *labels: str) -> None:
+        """Put a measured value in a histogram."""
+        assert len(labels) == len(metric.labels), (metric, labels)
+        self._samples[metric, labels].append(value)
+
+    def drain(self) -> tuple[dict[tuple[Metric, Labels], float], dict[tuple[Metric, Labels], list[float]]]:
+        """Sums of counters and samples of histograms since the last time."""
+        drained = dict(self._sums), dict(self._samples)
+        self._sums.clear()
+        self._samples.clear()
+        return drained

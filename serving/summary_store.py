@@ -1,0 +1,153 @@
+"""Keeps summaries in Valkey, or any server of its protocol; when that fails, nothing is kept and nothing breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import valkey.asyncio
+from valkey.exceptions import ResponseError, ValkeyClusterException, ValkeyError
+
+from serving.errors import ServingError
+from serving.summary_layout import Layout
+from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
+from serving.summary_value import Flaw, KeptSummary, UnusableValueError, kept_from_value, value_from_kept
+
+TIMEOUT_S = 0.25
+"""For a connection and for an answer: encoding anew takes about as long. `?socket_timeout=` of the URL overrides it."""
+
+REST_S = 1.0
+"""After it could not be reached the store is left alone for so long, so that a dead one does not slow every request."""
+
+KEPT_S = 7 * 24 * 3600
+"""Nothing is kept for longer: it bounds what an older build, or a user who never returns, leaves behind."""
+
+CLUSTER = "+cluster"
+SCHEMES = ("redis", "rediss", "unix", f"redis{CLUSTER}", f"rediss{CLUSTER}")
+
+_FAILURES = (ValkeyError, ValkeyClusterException, OSError, asyncio.TimeoutError)
+
+Absence = Literal["miss", "store_error", "off"] | Flaw
+"""Why there is no summary: none is kept, it cannot be had, nothing is ever kept, or what is kept cannot be used."""
+
+
+class StoreError(ServingError):
+    """The store did not do what it was asked."""
+
+
+def connection_from_url(url: str) -> Any:
+    """A client of a store that connects when it is first used, on the event loop it is used on.
+
+    Args:
+        url: `redis://[user:password@]host:port/db`, `rediss://` for TLS, `redis+cluster://` and `rediss+cluster://`
+            for a cluster, of which one node is enough, `unix:///path` for a socket.
+
+    Raises:
+        ServingError: this is no such URL.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        if scheme not in SCHEMES:
+            raise ValueError(f"scheme {scheme!r}")
+        options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+        if not scheme.endswith(CLUSTER):
+            return valkey.asyncio.Valkey.from_url(url, **options)
+        options |= {"cluster_error_retry_attempts": 1, "connection_error_retry_attempts": 1}
+        return valkey.asyncio.ValkeyCluster.from_url(f"{scheme.removesuffix(CLUSTER)}://{rest}", **options)
+    except (TypeError, ValueError, ValkeyError, ValkeyClusterException) as error:
+        raise ServingError(
+            f"--store: expected a URL such as redis://host:6379 ({', '.join(SCHEMES)}), got {without_secrets(url)} "
+            f"({error}); correct it"
+        ) from error
+
+
+def without_secrets(url: str) -> str:
+    """The URL as it may be printed."""
+    parts = urlsplit(url)
+    name, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***{at}{host}" if name else host, query="").geturl()
+
+
+class SummaryStore:
+    """The summaries of one build of one encoder.
+
+    Args:
+        connect: makes a client of the store, as `connection_from_url` does.
+        build: 32 bytes that name the weights and graph of the encoder.
+        layout: what a summary must look like.
+        recorder: gets errors, bytes and times.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        build: bytes,
+        layout: Layout,
+        recorder: Recorder,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._connection = connect()
+        self._build = build
+        self._layout = layout
+        self._recorder = recorder
+        self._clock = clock
+        self._rests_until = clock()
+
+    async def get(self, key: bytes) -> KeptSummary | Absence:
+        """The summary of a key, or why there is none."""
+        try:
+            value: bytes | None = await self._ask("get", key)
+        except StoreError:
+            return "store_error"
+        if value is None:
+            return "miss"
+        self._recorder.add(READ_BYTES, amount=len(value))
+        try:
+            return kept_from_value(value, self._build, self._layout)
+        except UnusableValueError as error:
+            return error.flaw
+
+    async def put(self, key: bytes, kept: KeptSummary) -> bool:
+        """Keep a summary; whether that was done."""
+        value = value_from_kept(kept, self._build)
+        try:
+            await self._ask("set", key, value, ex=KEPT_S)
+        except StoreError:
+            return False
+        self._recorder.add(WRITTEN_BYTES, amount=len(value))
+        return True
+
+    async def delete(self, key: bytes) -> None:
+        """Raises: StoreError: it may still be kept."""
+        await self._ask("delete", key)
+
+    async def close(self) -> None:
+        await self._connection.aclose()
+
+    async def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
+        started = self._clock()
+        if started < self._rests_until and command != "delete":
+            raise StoreError("store: left alone after it could not be reached")
+        try:
+            result = await getattr(self._connection, command)(*arguments, **options)
+        except _FAILURES as error:
+            self._recorder.add(STORE_ERRORS, command)
+            await self._recover(error)
+            raise StoreError(f"store: {command}: {error}; see that it runs and can be reached") from error
+        self._rests_until = started
+        self._recorder.observe(STORE_SECONDS, self._clock() - started, command)
+        return result
+
+    async def _recover(self, error: Exception) -> None:
+        if isinstance(error, ResponseError):
+            return  # it can be reached
+        self._rests_until = self._clock() + REST_S
+        if isinstance(error, ValkeyClusterException):
+            # A client that lost every node of its cluster does not find them again.
+            lost, self._connection = self._connection, self._connect()
+            await lost.aclose()
