@@ -15,8 +15,8 @@ class HstuBlock(nn.Module):
 
         U, V, Q, K = split(SiLU(f1(LN(X))))       A = SiLU(Q K^T) / N       Y = f2(LN(A V) * U) + X
 
-    Decisions where the paper is silent: f1 is written as four products, so that rows which are only read cost two of
-    them; padding is zero rows of V, which add nothing to a sum; N is `NUM_SUMMED`, a constant (public
+    Decisions where the paper is silent: f1 has no bias and is written as four products, so that rows which are only
+    read cost two of them; padding is zero rows of V, which add nothing to a sum; N is `NUM_SUMMED`, a constant (public
     implementations take the length of the batch at run time, and scores then change with padding), and divides V,
     which is done once per event instead of once per reader.
     """
@@ -28,10 +28,10 @@ class HstuBlock(nn.Module):
         check_heads("HstuBlock", width, heads)
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.gate = nn.Linear(width, width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(width, width, bias=False)
         self.norm_read = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
