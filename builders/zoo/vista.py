@@ -28,8 +28,8 @@ class QuasiLinearBlock(nn.Module):
 
     The D x D `state` in the middle is a sum over rows: parts of a sequence may be added into it, and must all be in
     before the outer phi. Decisions: N is the number of real tokens, events and seeds; no biases, as in TransNormerLLM,
-    and an SGLU of D, because each costs another pass over, or more of, tensors of a million rows. For the same
-    reason heads are the diagonal blocks of one state (phi(0) = 0), and no rows are transposed to split them.
+    and an SGLU of D. At a million rows every pass over them counts, so the products with W_v and with the output's W_o
+    are taken on the D x D side, and heads are the diagonal blocks of one state (phi(0) = 0), with no rows transposed.
     """
 
     heads_apart: Tensor
@@ -56,13 +56,13 @@ class QuasiLinearBlock(nn.Module):
         key = functional.silu(self.key(normed))
         if mask is not None:
             key = key * mask.unsqueeze(-1)
-        state: Tensor = key.transpose(-1, -2) @ self.value(normed) * self.heads_apart
+        state: Tensor = self.value(key.transpose(-1, -2) @ normed) * self.heads_apart
         return state
 
     def forward(self, rows: Tensor, state: Tensor) -> Tensor:
         """Rows [B, S, D] read the whole sequence's `state / N` [B, D, D]; to [B, S, D]."""
         query = functional.silu(self.query(self.norm_attention(rows)))
-        rows = rows + self.dropout(self.project(query @ functional.silu(state)))
+        rows = rows + self.dropout(query @ self.project(functional.silu(state)))
         normed = self.norm_gate(rows)
         output: Tensor = rows + self.dropout(self.down(self.gate(normed) * self.up(normed)))
         return output
