@@ -11,7 +11,15 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import np_to_triton_dtype
 
 from builders.sizes import Size, tensor_dims
-from builders.spec import SIGNATURE_PARAMETER, Tensor, signature_json
+from builders.spec import (
+    ENCODER_PARAMETER,
+    MAX_AGE_PARAMETER,
+    SIGNATURE_PARAMETER,
+    SUMMARY_STATUS,
+    USER_ID,
+    Tensor,
+    signature_json,
+)
 from builders.split import Cut
 
 MAX_BATCH_SIZE = 64
@@ -21,8 +29,14 @@ must not exceed its steps'."""
 MAX_QUEUE_DELAY_US = 500
 """How long a request waits for others to share its batch: little beside a run, enough for concurrent clients."""
 
+MAX_SUMMARY_AGE_S = 24 * 3600
+"""How old a summary may be that is used for a user named by id alone. VISTA refreshes its summaries every two hours and
+finds them as good as live ones; a day leaves room for users who were not refreshed. `cleave serve --max-age` overrides
+it."""
+
 Dims = tuple[Size, ...]
 VARIABLE = -1
+STRING = "STRING"
 
 
 def config_texts(cut: Cut) -> dict[str, str]:
@@ -44,6 +58,8 @@ def _configs(cut: Cut) -> list[Any]:
     of_user = {key: value for key, value in inputs.items() if value[0] == "user"}
     of_rest = {key: value for key, value in inputs.items() if value[0] != "user"}
     kept = {tensor.name: [_axis_text(size) for size in tensor.dims[1:]] for tensor in cut.summary}
+    by_id = [_string(USER_ID), *user]
+    status = [_string(SUMMARY_STATUS)]
     return [
         _onnx_config(f"{name}_whole", user + rest, output, signature_json(inputs, ranker.output)),
         _onnx_config(f"{name}_history_encoder", user, summary, signature_json(of_user, (), kept_outputs=kept)),
@@ -63,6 +79,24 @@ def _configs(cut: Cut) -> list[Any]:
             ],
             signature_json(inputs, ranker.output),
         ),
+        _summary_cache_config(
+            f"{name}_summary_cache",
+            by_id,
+            summary + status,
+            f"{name}_history_encoder",
+            signature_json(of_user, (), kept_outputs=kept, by_user_id=True),
+        ),
+        _ensemble_config(
+            name,
+            by_id + rest,
+            output + status,
+            [
+                (f"{name}_summary_cache", by_id, summary + status),
+                (f"{name}_candidate_scorer", summary + rest, output),
+            ],
+            signature_json(inputs, ranker.output, by_user_id=True),
+            optional=by_id,
+        ),
     ]
 
 
@@ -71,7 +105,7 @@ class _Entry:
 
     def __init__(self, name: str, dtype: str, dims: Dims) -> None:
         self.name = name
-        self.type = model_config_pb2.DataType.Value(f"TYPE_{_triton_dtype(dtype)}")
+        self.type = model_config_pb2.DataType.Value(f"TYPE_{dtype if dtype == STRING else _triton_dtype(dtype)}")
         self.dims = [VARIABLE if size.constant is None else size.constant for size in dims[1:]]
 
 
@@ -84,11 +118,23 @@ def _entry(tensor: Tensor) -> _Entry:
     return _Entry(tensor.name, tensor.dtype, tensor_dims(tensor))
 
 
+def _string(name: str) -> _Entry:
+    """One string a user."""
+    return _Entry(name, STRING, ())
+
+
 def _axis_text(size: Size) -> str | int:
     return str(size) if size.constant is None else size.constant
 
 
-def _fill(config: Any, inputs: Sequence[_Entry], outputs: Sequence[_Entry], signature: str, reshape: bool) -> None:
+def _fill(
+    config: Any,
+    inputs: Sequence[_Entry],
+    outputs: Sequence[_Entry],
+    signature: str,
+    reshape: bool,
+    optional: Sequence[_Entry] = (),
+) -> None:
     config.max_batch_size = MAX_BATCH_SIZE
     for entries, field in ((inputs, config.input), (outputs, config.output)):
         for entry in entries:
@@ -96,6 +142,9 @@ def _fill(config: Any, inputs: Sequence[_Entry], outputs: Sequence[_Entry], sign
             if not entry.dims and reshape:
                 # Triton has no tensors without dimensions; the graph reads one value a user as [batch].
                 added.reshape.SetInParent()
+    names = {entry.name for entry in optional}
+    for added in config.input:
+        added.optional = added.name in names
     config.parameters[SIGNATURE_PARAMETER].string_value = signature
 
 
@@ -106,15 +155,31 @@ def _onnx_config(name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry],
     return config
 
 
+def _summary_cache_config(
+    name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry], encoder: str, signature: str
+) -> Any:
+    config = model_config_pb2.ModelConfig(name=name, backend="summary_cache")
+    _fill(config, inputs, outputs, signature, reshape=False, optional=inputs)
+    for entry in config.input:
+        entry.allow_ragged_batch = True  # each request is a history of its own
+    # What waits is taken together; there is nothing to gain from waiting for more.
+    config.dynamic_batching.SetInParent()
+    config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    config.parameters[ENCODER_PARAMETER].string_value = encoder
+    config.parameters[MAX_AGE_PARAMETER].string_value = str(MAX_SUMMARY_AGE_S)
+    return config
+
+
 def _ensemble_config(
     name: str,
     inputs: Sequence[_Entry],
     outputs: Sequence[_Entry],
     steps: Sequence[tuple[str, Sequence[_Entry], Sequence[_Entry]]],
     signature: str,
+    optional: Sequence[_Entry] = (),
 ) -> Any:
     config = model_config_pb2.ModelConfig(name=name, platform="ensemble")
-    _fill(config, inputs, outputs, signature, reshape=False)
+    _fill(config, inputs, outputs, signature, reshape=False, optional=optional)
     for model, step_inputs, step_outputs in steps:
         step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
         _map(step.input_map, step_inputs)

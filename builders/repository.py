@@ -40,13 +40,15 @@ def repository_folder(name: str, sizes: Mapping[str, float]) -> Path:
 
 
 def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
-    """The ONNX model of each model of the repository; None for an ensemble."""
+    """The ONNX model of each model of the repository; None for what has no graph of its own."""
     name = cut.ranker.name
     return {
         f"{name}_whole": cut.whole,
         f"{name}_history_encoder": cut.history_encoder,
         f"{name}_candidate_scorer": cut.candidate_scorer,
         f"{name}_uncached": None,
+        f"{name}_summary_cache": None,
+        name: None,
     }
 
 

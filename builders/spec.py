@@ -24,6 +24,12 @@ SMALLEST_BUCKET = 16
 SIGNATURE_PARAMETER = "cleave_signature"
 """Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""
 
+ENCODER_PARAMETER = "cleave_encoder"
+"""Key of the parameter that names the history encoder of a summary cache."""
+
+MAX_AGE_PARAMETER = "cleave_max_age_s"
+"""Key of the parameter that says how old a summary may be, in seconds, for a user who is named by id alone."""
+
 USER_ID = "user_id"
 """Input of the models that keep summaries: names the user whose summary it is, one string a user."""
 
