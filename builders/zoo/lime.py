@@ -104,8 +104,8 @@ class Lime(movielens.MovieLensModel):
     def link_weights(self, items: Tensor) -> Tensor:
         """A [B, M, heads * r] of candidate embeddings T [B, M, D]."""
         links = split_heads(self.links.unsqueeze(0), self.heads)
-        scores = split_heads(items, self.heads) @ links.transpose(-1, -2) * (links.shape[-1] ** -0.5)
-        return merge_heads(torch.softmax(scores, dim=-1))
+        scaled = links.transpose(-1, -2) * (links.shape[-1] ** -0.5)
+        return merge_heads(torch.softmax(split_heads(items, self.heads) @ scaled, dim=-1))
 
     def links_of_heads(self, links: Tensor) -> Tensor:
         """Links [B, r, D] once for each head [B, heads * r, D], each with the columns of its head only."""

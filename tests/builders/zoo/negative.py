@@ -18,6 +18,9 @@ class SelfAttentionBlock(CrossAttentionBlock):
     amortized after all.
     """
 
+    num_candidates = 0
+    """Set before a call, because a mask over all rows does not say which of them are candidates."""
+
     def __init__(self, width: int, heads: int, diagonal: bool) -> None:
         super().__init__(width, heads, dropout=0.0)
         self.diagonal = diagonal
@@ -36,9 +39,6 @@ class SelfAttentionBlock(CrossAttentionBlock):
             events = torch.arange(mask.shape[1]) < mask.shape[1] - self.num_candidates
             readable = readable & (events | torch.eye(mask.shape[1], dtype=torch.bool))
         return readable
-
-    num_candidates = 0
-    """Set before a call: a mask over rows does not say which of them are candidates."""
 
 
 class SelfAttentionAppend(Append):
