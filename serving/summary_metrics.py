@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _LATENCY_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -46,6 +47,9 @@ METRICS = (
 Labels = tuple[str, ...]
 """Values of a metric's labels, in its order."""
 
+Sums = Mapping[tuple[Metric, Labels], float]
+Samples = Mapping[tuple[Metric, Labels], Sequence[float]]
+
 
 class Recorder:
     """Gathers what happens until it is drained; telling Triton takes a call to another process each time."""
@@ -64,7 +68,7 @@ class Recorder:
         assert len(labels) == len(metric.labels), (metric, labels)
         self._samples[metric, labels].append(value)
 
-    def drain(self) -> tuple[dict[tuple[Metric, Labels], float], dict[tuple[Metric, Labels], list[float]]]:
+    def drain(self) -> tuple[Sums, Samples]:
         """Sums of counters and samples of histograms since the last time."""
         drained = dict(self._sums), dict(self._samples)
         self._sums.clear()

@@ -40,7 +40,7 @@ class Store(Protocol):
 
     async def get(self, key: bytes) -> KeptSummary | Absence: ...
     async def put(self, key: bytes, kept: KeptSummary) -> bool: ...
-    async def delete(self, key: bytes) -> None: ...
+    async def forget(self, user_id: bytes) -> None: ...
 
 
 Encode = Callable[[Arrays], Awaitable[Arrays]]
@@ -116,19 +116,19 @@ class SummaryPolicy:
             task.add_done_callback(self._running.discard)
         return [self._answer(lookups, landed) for lookups, landed in zip(requests, landings, strict=True)]
 
-    async def forget(self, key: bytes) -> None:
-        """Delete what is kept under a key, and keep nothing of what is being encoded for it.
+    async def forget(self, user_id: bytes) -> None:
+        """Delete what is kept of a user, and keep nothing of what is being encoded.
 
         Raises:
             StoreError: it may still be kept.
         """
-        under_way = [flight for flight in self._flights.values() if flight.lookup.key == key]
+        under_way = [flight for flight in self._flights.values() if flight.lookup.user_id == user_id]
         for flight in under_way:
             flight.keep = False
         keeping = [flight.landed for flight in under_way if flight.keeping]
         if keeping:
             await asyncio.wait(keeping)
-        await self._store.delete(key)
+        await self._store.forget(user_id)
 
     def _joined(self, lookup: Lookup, fresh: list[_Flight]) -> _Flight:
         flight = _Flight(lookup, asyncio.get_running_loop().create_future())
@@ -201,7 +201,7 @@ class SummaryPolicy:
     def _not_found(self, lookup: Lookup, why: str, reason: str) -> SummaryNotFoundError:
         inputs = ", ".join(self._layout.user)
         return SummaryNotFoundError(
-            f"user {lookup.user_id!r}: no summary to use, as {why}; send the user inputs ({inputs}) as well", reason
+            f"user {lookup.user}: no summary to use, as {why}; send the user inputs ({inputs}) as well", reason
         )
 
     async def _encode_batch(self, batch: Sequence[tuple[_Flight, Status]]) -> None:
@@ -246,7 +246,7 @@ class SummaryPolicy:
         """
         if any(lookup.inputs is None for lookup in lookups):
             raise InputError(
-                f"users {', '.join(repr(lookup.user_id) for lookup in lookups)}: expected kept summaries of one size, "
+                f"users {', '.join(lookup.user for lookup in lookups)}: expected kept summaries of one size, "
                 "got several; ask for one user in each request"
             )
         encoded = await self._encoded(lookups)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from builders.spec import SUMMARY_STATUS, USER_ID
 from serving.errors import InputError
+from serving.summary_keys import Keys
 from serving.summary_layout import Arrays, Layout
 from serving.summary_store import Absence
 
@@ -29,9 +30,14 @@ class Lookup:
     """
 
     key: bytes
-    user_id: str
+    user_id: bytes
     inputs: Arrays | None = None
     digest: bytes | None = None
+
+    @property
+    def user(self) -> str:
+        """The user as errors say it."""
+        return repr(self.user_id.decode(errors="backslashreplace"))
 
     @property
     def by(self) -> str:
@@ -46,28 +52,6 @@ class Summary:
     tensors: Arrays
     status: Status
     age_s: float
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Names summaries in the store.
-
-    Args:
-        build: names the weights and graph of the encoder, so that no build finds the summaries of another.
-    """
-
-    build: bytes
-
-    def of_user(self, user_id: bytes) -> bytes:
-        return b"%b:user:%b" % (self._prefix, user_id)
-
-    def of_digest(self, digest: bytes) -> bytes:
-        """Where no user id is given."""
-        return b"%b:digest:%b" % (self._prefix, digest.hex().encode())
-
-    @property
-    def _prefix(self) -> bytes:
-        return b"cleave:summary:%b" % self.build.hex().encode()
 
 
 def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], layout: Layout, keys: Keys) -> list[Lookup]:
@@ -89,7 +73,7 @@ def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], layout: Layout, keys
             "send one of them"
         )
     if missing:
-        return [Lookup(keys.of_user(user_id), _text(user_id)) for user_id in ids]
+        return [Lookup(keys.of_user(user_id), user_id) for user_id in ids]
     return [
         _lookup(user_id, {name: inputs[name][row] for name in layout.user}, layout, keys)
         for row, user_id in enumerate(ids or [b""] * len(inputs[next(iter(layout.user))]))
@@ -114,11 +98,7 @@ def user_ids_from_inputs(inputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
 def _lookup(user_id: bytes, inputs: Arrays, layout: Layout, keys: Keys) -> Lookup:
     digest = layout.digest(inputs)
     key = keys.of_user(user_id) if user_id else keys.of_digest(digest)
-    return Lookup(key, _text(user_id), inputs, digest)
-
-
-def _text(user_id: bytes) -> str:
-    return user_id.decode(errors="backslashreplace")
+    return Lookup(key, user_id, inputs, digest)
 
 
 def outputs_from_summaries(summaries: Sequence[Summary], layout: Layout) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,7 @@ import valkey.asyncio
 from valkey.exceptions import ResponseError, ValkeyClusterException, ValkeyError
 
 from serving.errors import ServingError
+from serving.summary_keys import Keys
 from serving.summary_layout import Layout
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from serving.summary_value import Flaw, KeptSummary, UnusableValueError, kept_from_value, value_from_kept
@@ -27,6 +28,9 @@ KEPT_S = 7 * 24 * 3600
 
 CLUSTER = "+cluster"
 SCHEMES = ("redis", "rediss", "unix", f"redis{CLUSTER}", f"rediss{CLUSTER}")
+
+_DISPENSABLE = ("get", "sadd", "set")
+"""Commands that are not even tried while the store is left alone."""
 
 _FAILURES = (ValkeyError, ValkeyClusterException, OSError, asyncio.TimeoutError)
 
@@ -71,12 +75,28 @@ def without_secrets(url: str) -> str:
     return parts._replace(netloc=f"***{at}{host}" if name else host, query="").geturl()
 
 
+class NoStore:
+    """Keeps nothing."""
+
+    async def get(self, key: bytes) -> Absence:
+        return "off"
+
+    async def put(self, key: bytes, kept: KeptSummary) -> bool:
+        return False
+
+    async def forget(self, user_id: bytes) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
 class SummaryStore:
     """The summaries of one build of one encoder.
 
     Args:
         connect: makes a client of the store, as `connection_from_url` does.
-        build: 32 bytes that name the weights and graph of the encoder.
+        keys: names the build, whose summaries alone are used.
         layout: what a summary must look like.
         recorder: gets errors, bytes and times.
         clock: seconds that only grow.
@@ -85,14 +105,14 @@ class SummaryStore:
     def __init__(
         self,
         connect: Callable[[], Any],
-        build: bytes,
+        keys: Keys,
         layout: Layout,
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
         self._connection = connect()
-        self._build = build
+        self._keys = keys
         self._layout = layout
         self._recorder = recorder
         self._clock = clock
@@ -108,30 +128,34 @@ class SummaryStore:
             return "miss"
         self._recorder.add(READ_BYTES, amount=len(value))
         try:
-            return kept_from_value(value, self._build, self._layout)
+            return kept_from_value(value, self._keys.build, self._layout)
         except UnusableValueError as error:
             return error.flaw
 
     async def put(self, key: bytes, kept: KeptSummary) -> bool:
         """Keep a summary; whether that was done."""
-        value = value_from_kept(kept, self._build)
+        value = value_from_kept(kept, self._keys.build)
         try:
+            # Said with every summary: the store may have lost it since.
+            await self._ask("sadd", self._keys.builds, self._keys.build.hex())
             await self._ask("set", key, value, ex=KEPT_S)
         except StoreError:
             return False
         self._recorder.add(WRITTEN_BYTES, amount=len(value))
         return True
 
-    async def delete(self, key: bytes) -> None:
-        """Raises: StoreError: it may still be kept."""
-        await self._ask("delete", key)
+    async def forget(self, user_id: bytes) -> None:
+        """Delete the summaries of a user, by whatever build. Raises: StoreError: one may still be kept."""
+        builds = {self._keys.build.hex().encode(), *await self._ask("smembers", self._keys.builds)}
+        for build in builds:
+            await self._ask("delete", self._keys.of_user_and_build(user_id, build))
 
     async def close(self) -> None:
         await self._connection.aclose()
 
     async def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
         started = self._clock()
-        if started < self._rests_until and command != "delete":
+        if started < self._rests_until and command in _DISPENSABLE:
             raise StoreError("store: left alone after it could not be reached")
         try:
             result = await getattr(self._connection, command)(*arguments, **options)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InputError
+from serving.summary_keys import Keys
 from serving.summary_layout import Layout, SummaryTensor, UserInput
-from serving.summary_request import Keys, Lookup, lookups_from_inputs
+from serving.summary_request import Lookup, lookups_from_inputs
 from serving.summary_store import Absence, StoreError
 from serving.summary_value import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 
@@ -29,7 +30,7 @@ LAYOUT = Layout(
     },
 )
 BUILD, OTHER_BUILD = b"a" * 32, b"b" * 32
-KEYS = Keys(BUILD)
+KEYS = Keys("toy", BUILD)
 BAD_VISIT = 666
 
 
@@ -49,7 +50,7 @@ def lookup(
     inputs: Arrays = {"user_id": np.array([[user_id.encode()]], object)} if user_id else {}
     if visits is not None:
         inputs |= {name: array[np.newaxis] for name, array in history(visits, padded_to).items()}
-    (single,) = lookups_from_inputs(inputs, LAYOUT, Keys(build))
+    (single,) = lookups_from_inputs(inputs, LAYOUT, Keys("toy", build))
     return single
 
 
@@ -110,11 +111,12 @@ class FakeStore:
             self.values[key] = value_from_kept(kept, self.build)
         return self.up
 
-    async def delete(self, key: bytes) -> None:
+    async def forget(self, user_id: bytes) -> None:
         await asyncio.sleep(0)
         if not self.up:
             raise StoreError("store: down")
-        self.values.pop(key, None)
+        for build in (BUILD, OTHER_BUILD):
+            self.values.pop(Keys("toy", build).of_user(user_id), None)
 
 
 class FakeClock:

@@ -250,19 +250,19 @@ async def test_by_id_alone_rows_of_different_paddings_cannot_be_joined(world: Wo
 
 async def test_a_forgotten_user_is_not_found(world: World) -> None:
     await world.ask_one("ann", [1, 2])
-    await world.policy.forget(lookup("ann").key)
+    await world.policy.forget(b"ann")
     with pytest.raises(SummaryNotFoundError):
         await world.ask_one("ann")
     world.store.up = False
     with pytest.raises(StoreError):
-        await world.policy.forget(lookup("ann").key)
+        await world.policy.forget(b"ann")
 
 
 async def test_what_was_being_encoded_when_a_user_was_forgotten_is_not_kept(world: World) -> None:
     world.encoder.going.clear()
     answer = asyncio.ensure_future(world.ask_one("ann", [1, 2]))
     await settle()
-    await world.policy.forget(lookup("ann").key)
+    await world.policy.forget(b"ann")
     world.encoder.going.set()
     assert is_of(await answer, [1, 2])
     assert not world.store.values
@@ -281,7 +281,7 @@ async def test_what_was_being_kept_when_a_user_was_forgotten_is_deleted(world: W
     policy = SummaryPolicy(store, world.encoder, LAYOUT, Recorder(), max_age_s=1, max_batch_size=1)
     answer = asyncio.ensure_future(policy.answers([[lookup("ann", [1, 2])]])[0])
     await keeping.wait()
-    forgotten = asyncio.ensure_future(policy.forget(lookup("ann").key))
+    forgotten = asyncio.ensure_future(policy.forget(b"ann"))
     await settle()
     kept.set()
     await asyncio.gather(answer, forgotten)

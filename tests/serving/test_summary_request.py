@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from serving.errors import InputError
-from serving.summary_request import Keys, Summary, lookups_from_inputs, outputs_from_summaries
+from serving.summary_keys import Keys
+from serving.summary_request import Summary, lookups_from_inputs, outputs_from_summaries
 from tests.serving.summaries import BUILD, KEYS, LAYOUT, OTHER_BUILD, Arrays, history, lookup, summary_of
 
 
@@ -19,7 +20,7 @@ def batch(*visits: list[int]) -> Arrays:
 
 def test_each_row_is_a_user() -> None:
     first, second = lookups_from_inputs(ids(b"ann", b"bob") | batch([1, 2], [3, 4]), LAYOUT, KEYS)
-    assert (first.user_id, second.user_id) == ("ann", "bob")
+    assert (first.user_id, second.user_id) == (b"ann", b"bob")
     assert first.key != second.key
     assert first.digest != second.digest
     assert second.inputs is not None
@@ -36,7 +37,7 @@ def test_a_user_without_an_id_is_kept_under_the_digest() -> None:
 def test_no_id_can_be_taken_for_a_digest_or_for_another_build() -> None:
     digest = LAYOUT.digest(history([1]))
     assert KEYS.of_user(digest.hex().encode()) != KEYS.of_digest(digest)
-    assert Keys(BUILD).of_user(b"ann") != Keys(OTHER_BUILD).of_user(b"ann")
+    assert Keys("toy", BUILD).of_user(b"ann") != Keys("toy", OTHER_BUILD).of_user(b"ann")
 
 
 def test_a_user_by_id_alone_has_no_inputs() -> None:
@@ -63,7 +64,7 @@ def test_what_is_missing_is_said(inputs: Arrays, message: str) -> None:
 def test_an_id_may_be_any_bytes() -> None:
     (user,) = lookups_from_inputs(ids(b"\xff\x00"), LAYOUT, KEYS)
     assert user.key.endswith(b":\xff\x00")
-    assert user.user_id == "\\xff\x00"
+    assert user.user == r"'\\xff\x00'"
 
 
 def test_summaries_are_joined_in_order() -> None:

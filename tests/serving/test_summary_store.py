@@ -20,6 +20,7 @@ import valkey
 import valkey.asyncio
 
 from serving.errors import ServingError
+from serving.summary_keys import Keys
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from serving.summary_store import KEPT_S, StoreError, SummaryStore, connection_from_url, without_secrets
 from serving.summary_value import KeptSummary
@@ -69,7 +70,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @asynccontextmanager
 async def opened(url: str, build: bytes = BUILD) -> AsyncIterator[tuple[SummaryStore, Recorder, FakeClock]]:
     recorder, clock = Recorder(), FakeClock()
-    store = SummaryStore(lambda: connection_from_url(url), build, LAYOUT, recorder, clock)
+    store = SummaryStore(lambda: connection_from_url(url), Keys("toy", build), LAYOUT, recorder, clock)
     yield store, recorder, clock
     await store.close()
 
@@ -78,23 +79,29 @@ def is_kept(found: Any) -> bool:
     return isinstance(found, KeptSummary) and bool(np.array_equal(found.tensors["sums"], KEPT.tensors["sums"]))
 
 
-async def test_put_get_delete(server: Server) -> None:
+async def test_what_is_put_is_got(server: Server) -> None:
     async with opened(server.url) as (store, recorder, _):
         assert await store.get(b"ann") == "miss"
         assert await store.put(b"ann", KEPT)
         assert is_kept(await store.get(b"ann"))
-        await store.delete(b"ann")
-        await store.delete(b"ann")
-        assert await store.get(b"ann") == "miss"
         sums, samples = recorder.drain()
     size = sums[READ_BYTES, ()]
     assert size > KEPT.tensors["sums"].nbytes
     assert sums == {(READ_BYTES, ()): size, (WRITTEN_BYTES, ()): size}
-    assert {labels[0]: len(times) for (metric, labels), times in samples.items() if metric is STORE_SECONDS} == {
-        "get": 3,
-        "set": 1,
-        "delete": 2,
-    }
+    times = {labels[0]: len(times) for (metric, labels), times in samples.items() if metric is STORE_SECONDS}
+    assert times == {"get": 2, "sadd": 1, "set": 1}
+
+
+async def test_nothing_is_left_of_a_forgotten_user_by_any_build(server: Server) -> None:
+    async with opened(server.url) as (store, _, _), opened(server.url, OTHER_BUILD) as (other, _, _):
+        for user_id in (b"ann", b"bob"):
+            await store.put(Keys("toy", BUILD).of_user(user_id), KEPT)
+            await other.put(Keys("toy", OTHER_BUILD).of_user(user_id), KEPT)
+        await store.forget(b"ann")
+        await store.forget(b"ann")
+    keys = sorted(server.client.keys())
+    assert not [key for key in keys if b"ann" in key]
+    assert len([key for key in keys if b"bob" in key]) == 2
 
 
 async def test_nothing_is_kept_forever(server: Server) -> None:
@@ -125,10 +132,10 @@ async def test_a_killed_store_is_an_absence_and_comes_back(server: Server) -> No
         server.kill()
         assert await store.get(b"ann") == "store_error"
         assert not await store.put(b"ann", KEPT)
-        with pytest.raises(StoreError, match=r"store: delete: .*; see that it runs and can be reached"):
-            await store.delete(b"ann")
+        with pytest.raises(StoreError, match=r"store: smembers: .*; see that it runs and can be reached"):
+            await store.forget(b"ann")
         sums, _ = recorder.drain()
-        assert sums == {(STORE_ERRORS, ("get",)): 1, (STORE_ERRORS, ("delete",)): 1}, "left alone after the first"
+        assert sums == {(STORE_ERRORS, ("get",)): 1, (STORE_ERRORS, ("smembers",)): 1}, "left alone after the first"
         server.restart()
         assert await store.get(b"ann") == "store_error"
         clock.now += 2

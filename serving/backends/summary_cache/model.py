@@ -1,0 +1,110 @@
+"""Triton's side of `serving.summary_cache`: unpacks requests, hands them over, packs the answers when they come."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from builders.errors import BuilderError
+from serving.errors import InputError, ServingError
+from serving.summary_cache import Answer, Arrays, Request, SummaryCache
+from serving.summary_metrics import METRICS, Samples, Sums
+from serving.summary_policy import SummaryNotFoundError
+from serving.summary_settings import Settings
+from serving.summary_store import StoreError
+
+FORGET = "forget"
+"""Request parameter: delete what is kept of the users."""
+
+
+class EncoderError(ServingError):
+    """The encoder's own refusal, with its status."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(error.message())
+        self.code = error.code()
+
+
+class TritonPythonModel:
+    """One instance; `execute` returns at once, and each request is answered through its own sender."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        try:
+            self.settings = Settings.from_config(Path(args["model_repository"]), json.loads(args["model_config"]))
+            self.metrics = TritonMetrics(self.settings.name)
+            self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish)
+        except (BuilderError, ServingError) as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+
+    def execute(self, requests: list[Any]) -> None:
+        self.cache.submit([self.request(request) for request in requests])
+
+    def finalize(self) -> None:
+        self.cache.close()
+
+    def request(self, request: Any) -> Request:
+        inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        reply = functools.partial(self.reply, request.get_response_sender(), request.requested_output_names())
+        return Request(inputs, reply, bool(json.loads(request.parameters()).get(FORGET)))
+
+    def reply(self, sender: Any, names: list[str], answer: Answer) -> None:
+        if isinstance(answer, ServingError):
+            error = pb_utils.TritonError(f"model {self.settings.name!r}: {answer}", _code(answer))
+            response = pb_utils.InferenceResponse(error=error)
+        else:
+            response = pb_utils.InferenceResponse([pb_utils.Tensor(n, answer[n]) for n in names if n in answer])
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    async def encode(self, inputs: Arrays) -> Arrays:
+        request = pb_utils.InferenceRequest(
+            model_name=self.settings.encoder,
+            requested_output_names=list(self.settings.layout.summary),
+            inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+        )
+        response = await request.async_exec()
+        if response.has_error():
+            raise EncoderError(response.error())
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+def _code(error: ServingError) -> Any:
+    if isinstance(error, EncoderError):
+        return error.code
+    codes = {
+        InputError: pb_utils.TritonError.INVALID_ARG,
+        SummaryNotFoundError: pb_utils.TritonError.NOT_FOUND,
+        StoreError: pb_utils.TritonError.UNAVAILABLE,
+    }
+    return codes.get(type(error), pb_utils.TritonError.INTERNAL)
+
+
+class TritonMetrics:
+    """Puts what was recorded on Triton's metrics port, with the name of the model."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        kinds = pb_utils.MetricFamily
+        self.families = {
+            metric: kinds(metric.name, metric.help, kinds.HISTOGRAM if metric.buckets else kinds.COUNTER)
+            for metric in METRICS
+        }
+        self.children: dict[Any, Any] = {}
+
+    def publish(self, sums: Sums, samples: Samples) -> None:
+        for key, amount in sums.items():
+            self.child(*key).increment(amount)
+        for key, values in samples.items():
+            for value in values:
+                self.child(*key).observe(value)
+
+    def child(self, metric: Any, labels: tuple[str, ...]) -> Any:
+        if (metric, labels) not in self.children:
+            given: dict[str, Any] = {"labels": {"model": self.model, **dict(zip(metric.labels, labels, strict=True))}}
+            if metric.buckets:
+                given["buckets"] = list(metric.buckets)
+            self.children[metric, labels] = self.families[metric].Metric(**given)
+        return self.children[metric, labels]

@@ -1,0 +1,36 @@
+"""Names of what the store holds for a ranker, so that everything of a user can be found and deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one ranker in the store.
+
+    Args:
+        ranker: its name.
+        build: 32 bytes that name the weights and graph of the encoder, so that no build finds the summaries of another.
+    """
+
+    ranker: str
+    build: bytes
+
+    def of_user(self, user_id: bytes) -> bytes:
+        """The summary of a user by this build."""
+        return self.of_user_and_build(user_id, self.build.hex().encode())
+
+    def of_user_and_build(self, user_id: bytes, build: bytes) -> bytes:
+        """The summary of a user by a build, of which `build` is the hexadecimal name."""
+        return b"cleave:%b:summary:%b:user:%b" % (self.ranker.encode(), build, user_id)
+
+    def of_digest(self, digest: bytes) -> bytes:
+        """The summary of a history whose user has no id."""
+        build, name = self.build.hex().encode(), digest.hex().encode()
+        return b"cleave:%b:summary:%b:digest:%b" % (self.ranker.encode(), build, name)
+
+    @property
+    def builds(self) -> bytes:
+        """The set of hexadecimal names of all builds of the ranker that kept anything."""
+        return b"cleave:%b:builds" % self.ranker.encode()
