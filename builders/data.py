@@ -89,27 +89,14 @@ def _movielens(name: str, ratings: pl.LazyFrame, films: Films, users: Users | No
     frame = ratings.select("user", "item", "time", half_stars).sort("user", "time", "item").collect(engine="streaming")
     if frame.is_empty() or frame.select(pl.any_horizontal(pl.all().is_null().any())).item():
         raise DataError(f"data {name!r}: expected ratings with all fields, got none or empty fields; correct the file")
-    half_stars_of = frame["half_stars"].to_numpy()
-    wrong = ~((half_stars_of >= 1) & (half_stars_of <= 10) & (half_stars_of == np.floor(half_stars_of)))
-    if wrong.any():
-        raise DataError(
-            f"data {name!r}: expected ratings of 0.5 to 5 stars in half stars, got {half_stars_of[wrong][0] / 2}; "
-            "correct the file"
-        )
-    ids = frame["item"].to_numpy()
-    items = np.searchsorted(item_ids, ids)
-    unknown = item_ids[np.minimum(items, len(item_ids) - 1)] != ids
-    if unknown.any() or (items == 0).any():
-        wrong_id = ids[unknown | (items == 0)][0]
-        raise DataError(f"data {name!r}: film {wrong_id} is rated, expected it among the films; correct the file")
     user_ids, counts = np.unique(frame["user"].to_numpy(), return_counts=True)
     known = _features_of(name, user_ids, users)
     return MovieLens(
         name=name,
         user_ids=user_ids,
         starts=np.concatenate(([0], np.cumsum(counts))),
-        items=items.astype(np.int32),
-        ratings=half_stars_of.astype(np.int8),
+        items=_items(name, frame["item"].to_numpy(), item_ids),
+        ratings=_half_stars(name, frame["half_stars"].to_numpy()),
         times=frame["time"].to_numpy().copy(),
         item_ids=item_ids,
         titles=("", *(films.titles[place] for place in order)),
@@ -118,6 +105,25 @@ def _movielens(name: str, ratings: pl.LazyFrame, films: Films, users: Users | No
         genders=known.genders,
         occupations=known.occupations,
     )
+
+
+def _half_stars(name: str, half_stars: NDArray[np.float32]) -> NDArray[np.int8]:
+    wrong = ~((half_stars >= 1) & (half_stars <= 10) & (half_stars == np.floor(half_stars)))
+    if wrong.any():
+        raise DataError(
+            f"data {name!r}: expected ratings of 0.5 to 5 stars in half stars, got {half_stars[wrong][0] / 2}; "
+            "correct the file"
+        )
+    return half_stars.astype(np.int8)
+
+
+def _items(name: str, ids: IntArray, item_ids: IntArray) -> NDArray[np.int32]:
+    """Film ids to numbers: their places in `item_ids`, whose first is the padding's."""
+    items = np.searchsorted(item_ids, ids)
+    wrong = (items == 0) | (item_ids[np.minimum(items, len(item_ids) - 1)] != ids)
+    if wrong.any():
+        raise DataError(f"data {name!r}: film {ids[wrong][0]} is rated, expected it among the films; correct the file")
+    return items.astype(np.int32)
 
 
 def _features_of(name: str, user_ids: IntArray, users: Users | None) -> Users:
