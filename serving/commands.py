@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from serving.errors import ServingError
 
 if TYPE_CHECKING:
+    from serving.server_store import EmbeddedStore, NamedStore
     from serving.triton import TritonServer
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -47,38 +49,88 @@ def _add_serve(commands: Subparsers) -> None:
     parser.add_argument(
         "--config-name", metavar="NAME", help="use configs/NAME.pbtxt where a model has it, as tensorrt"
     )
+    _add_store(parser)
     parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
     parser.set_defaults(run=_serve)
 
 
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    store = parser.add_argument_group("store of summaries")
+    store.add_argument(
+        "--store",
+        metavar="URL",
+        help="keep summaries in this Valkey: redis://[user:password@]host:port/db, rediss:// for TLS, redis+cluster:// "
+        "for a cluster, unix:///path; or `none` (default: $CLEAVE_STORE, or one that runs as long as this command)",
+    )
+    store.add_argument("--store-size", metavar="N", help="memory of the default store, as 512mb (default: 1gb)")
+    store.add_argument(
+        "--store-dir", type=Path, metavar="DIR", help="let the default store keep its data here from run to run"
+    )
+    store.add_argument(
+        "--max-age",
+        type=float,
+        metavar="SECONDS",
+        help="how old a summary may be for a user who is named by id alone (default: as in the config, a day)",
+    )
+
+
 def _serve(options: argparse.Namespace) -> int:
-    from serving.repository import models_of  # noqa: PLC0415 - other commands need no server
+    from serving.repository import SUMMARY_CACHE, models_of  # noqa: PLC0415 - other commands need no server
     from serving.triton import Ports, TritonServer  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
     models = [model for name in names for model in models_of(repository, name)]
+    cached = any(model.endswith(SUMMARY_CACHE) for model in models)
     log = Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
-    server = TritonServer(
-        repository,
-        models,
-        host=options.host,
-        ports=Ports(options.http_port, options.grpc_port, options.metrics_port),
-        config_name=options.config_name,
-        log=log,
-        verbose=options.verbose,
-    )
-    print(f"starting Triton with {', '.join(models)}; its log: {log}", file=sys.stderr)
     on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with server:
-            _announce(server, names)
-            return _wait(server, options.verbose)
+        with _store(options, cached) as store:
+            server = TritonServer(
+                repository,
+                models,
+                host=options.host,
+                ports=Ports(options.http_port, options.grpc_port, options.metrics_port),
+                config_name=options.config_name,
+                log=log,
+                variables=_variables(store, options.max_age),
+                verbose=options.verbose,
+            )
+            print(f"starting Triton with {', '.join(models)}; its log: {log}", file=sys.stderr)
+            with server:
+                _announce(server, names)
+                if cached:
+                    print(f"store: {store}", flush=True)
+                return _wait(server, store, options.verbose)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0
     finally:
         signal.signal(signal.SIGTERM, on_terminate)
+
+
+def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:
+    """Where the server keeps summaries, not started yet; `cached` says whether it has any to keep."""
+    from serving.server_store import DEFAULT_SIZE, EmbeddedStore, NamedStore  # noqa: PLC0415 - loads the client
+    from serving.summary_settings import STORE_VARIABLE  # noqa: PLC0415
+
+    url = options.store or os.environ.get(STORE_VARIABLE)
+    for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):
+        if url is not None and value is not None:
+            raise ServingError(f"{flag}: only for the default store, got another by --store; leave one of them out")
+    if url is not None:
+        return NamedStore("" if url == "none" else url)
+    if not cached:
+        return NamedStore("")
+    return EmbeddedStore(options.store_size or DEFAULT_SIZE, options.store_dir)
+
+
+def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> dict[str, str]:
+    from serving.summary_settings import MAX_AGE_VARIABLE, STORE_VARIABLE  # noqa: PLC0415
+
+    if max_age_s is not None and not max_age_s >= 0:
+        raise ServingError(f"--max-age: expected seconds of at least 0, got {max_age_s:g}; correct it")
+    return {STORE_VARIABLE: store.url, MAX_AGE_VARIABLE: "" if max_age_s is None else str(max_age_s)}
 
 
 def _default_repository(names: list[str], size: str) -> Path:
@@ -99,12 +151,14 @@ def _announce(server: TritonServer, names: list[str]) -> None:
     print(f"metrics: {server.metrics_url}", flush=True)
 
 
-def _wait(server: TritonServer, verbose: bool) -> int:
+def _wait(server: TritonServer, store: EmbeddedStore | NamedStore, verbose: bool) -> int:
     """Return when the server ends by itself, which it should not."""
     with server.log.open(errors="replace") as log:
         while server.poll() is None:
             if verbose:
                 sys.stderr.write(log.read())
+            if store.revive():
+                print("the embedded store ended and was started again", file=sys.stderr)
             time.sleep(POLL_S)
     print(f"cleave serve: {server.failure()}", file=sys.stderr)
     return EXIT_SERVER_DIED

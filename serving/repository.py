@@ -10,7 +10,8 @@ from builders.manifest import FILE_NAME, VERSION_FOLDER, check_one_build, read_m
 from serving.errors import ServingError
 
 CONFIG_FILE = "config.pbtxt"
-SUFFIXES = ("", "_uncached", "_whole", "_history_encoder", "_candidate_scorer", "_summary_cache")
+SUMMARY_CACHE = "_summary_cache"
+SUFFIXES = ("", "_uncached", "_whole", "_history_encoder", "_candidate_scorer", SUMMARY_CACHE)
 """A folder called like a ranker and one of these is a model of it even before it was built."""
 
 
