@@ -35,6 +35,10 @@ def test_the_parameters_of_the_official_backend_are_read() -> None:
     assert not options.enable_mem_pattern
 
 
+def test_a_pool_of_threads_does_not_spin_while_others_run() -> None:
+    assert session_options(_config()).get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_the_defaults_are_those_of_onnx_runtime() -> None:
     made, default = session_options(_config()), onnxruntime.SessionOptions()
     for name in ("intra_op_num_threads", "inter_op_num_threads", "enable_cpu_mem_arena", "enable_mem_pattern"):
