@@ -71,7 +71,7 @@ def session_options(config: Config) -> Any:
     options.enable_cpu_mem_arena = bool(_number(config, "enable_mem_arena", default=1, highest=1))
     options.enable_mem_pattern = bool(_number(config, "enable_mem_pattern", default=1, highest=1))
     # Encoder and scorer are processes of their own on the same cores. A pool that spins after its run keeps a core from
-    # the other: taking turns on 2 cores, n = 1024, m = 512, l = 3, d = 128, 45 and 28 ms with spinning, 24 and 16 without.
+    # the other: taking turns on 2 cores (n = 1024, m = 512, l = 3, d = 128) 45 and 28 ms with it, 24 and 16 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
