@@ -11,6 +11,7 @@ from builders import cost
 from builders.errors import BuilderError
 from builders.export import is_within, scope_of
 from builders.labels import Labels
+from builders.layout import layout_of
 from builders.sizes import Probe, Size
 from builders.spec import BATCH, Ranker
 
@@ -143,14 +144,15 @@ class Boundary:
         shape = self.probe.shape(tensor)
         if tensor in self.after_named or shape is None or not self._is_keepable(shape):
             return INFINITE
-        return cost.bytes_of_tensor(tensor, self.probe, self.sizes)
+        kept = cost.bytes_of_tensor(tensor, self.probe, self.sizes)
+        return kept if shape[0].axis == BATCH else kept * (1 + 1 / TOUCHED_BYTES_PER_KEPT_BYTE)
 
     def _is_keepable(self, shape: tuple[Size, ...]) -> bool:
-        """Of a user: one row per user, and no other trace of the batch. Of an item: one row of a fixed size each."""
+        """Of a user: one row per user, wherever the batch is. Of an item: one row of a fixed size each."""
+        if self.role == "user":
+            return layout_of(shape) is not None
         if not shape or shape[0].axis != BATCH:
             return False
-        if self.role == "user":
-            return not any(BATCH in size.axes for size in shape[1:])
         varying = [size.axis for size in shape[1:] if size.constant is None]
         return varying == [self.ranker.candidate_axis.name]
 
@@ -174,7 +176,7 @@ class Boundary:
             if self._bytes(name) == INFINITE
         ]
         if self.role == "user":
-            expected = "tensors whose first axis, and only that, is the batch; keep the batch axis first in the module"
+            expected = "tensors of one row per user; keep the batch an axis of its own in the module"
         else:
             expected = "tensors of the batch, the candidates and fixed sizes; give every candidate a row of its own"
         return (

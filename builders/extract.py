@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from builders.errors import BuilderError
 from builders.labels import Labels
+from builders.layout import Layout, layout_of
 from builders.size_nodes import MissingAxisError, SizeNodes, reshape_target
 from builders.sizes import Probe, Size
 
@@ -32,8 +33,8 @@ def extract_graph(
     part never depends on another's tensors for their shape.
 
     Args:
-        inputs: tensors of `model` that are given to this part.
-        outputs: tensors of `model` to compute, and the name of each in the part.
+        inputs: tensors of `model` that are given to this part, with the batch first.
+        outputs: tensors of `model` to compute, and the name of each in the part, where it has the batch first.
         renamed: the name in the part of inputs that are called otherwise there.
         name: of the graph.
 
@@ -54,11 +55,15 @@ class _Extraction:
         self.producers = {tensor.name: node for node in self.source.nodes for tensor in node.outputs}
 
     def run(self, inputs: Sequence[str], outputs: Mapping[str, str], renamed: Mapping[str, str]) -> onnx.ModelProto:
+        self.layouts = {name: self._layout(name) for name in (*inputs, *outputs)}
         for name in inputs:
-            variable = gs.Variable(renamed.get(name, name), self.probe.dtypes[name], self._symbols(name))
+            dims = self.layouts[name].kept
+            variable = gs.Variable(renamed.get(name, name), self.probe.dtypes[name], _symbols(dims))
             self.part.inputs.append(variable)
             self.made[name] = variable
         self.size_nodes = SizeNodes(self.part, self._axis_sources(inputs), "sizes")
+        for name in inputs:
+            self.made[name] = self._from_batch_first(self.made[name], self.layouts[name])
         needed = self._needed(outputs)
         for node in self.source.nodes:
             if id(node) in needed:
@@ -137,8 +142,8 @@ class _Extraction:
 
     def _output(self, name: str, renamed: str) -> gs.Variable:
         """An output under its name in the part; a tensor that only passes through needs a node to be one."""
-        dtype, symbols = self.probe.dtypes[name], self._symbols(name)
-        made = self.made[name]
+        made = self._to_batch_first(self.made[name], self.layouts[name])
+        dtype, symbols = self.probe.dtypes[name], _symbols(self.layouts[name].kept)
         if any(made is tensor for tensor in self.part.inputs) or any(made is tensor for tensor in self.part.outputs):
             output = gs.Variable(renamed, dtype, symbols)
             self.part.nodes.append(gs.Node("Identity", f"pass/{renamed}", {}, [made], [output]))
@@ -146,15 +151,43 @@ class _Extraction:
         made.name, made.dtype, made.shape = renamed, dtype, symbols
         return made
 
+    def _layout(self, name: str) -> Layout:
+        layout = layout_of(self.probe.shape(name) or ())
+        assert layout is not None
+        return layout
+
+    def _to_batch_first(self, tensor: gs.Tensor, layout: Layout) -> gs.Tensor:
+        apart = self._reshaped(tensor, layout.dims, layout.apart)
+        return self._transposed(apart, layout.to_first)
+
+    def _from_batch_first(self, tensor: gs.Tensor, layout: Layout) -> gs.Tensor:
+        apart = self._transposed(tensor, layout.from_first)
+        return self._reshaped(apart, layout.apart, layout.dims)
+
+    def _reshaped(self, tensor: gs.Tensor, given: Sequence[Size], wanted: Sequence[Size]) -> gs.Tensor:
+        if given == wanted:
+            return tensor
+        target = self.size_nodes.vector(reshape_target(given, wanted))
+        return self._new("Reshape", [tensor, target], {"allowzero": 0})
+
+    def _transposed(self, tensor: gs.Tensor, perm: list[int]) -> gs.Tensor:
+        return tensor if perm == sorted(perm) else self._new("Transpose", [tensor], {"perm": perm})
+
+    def _new(self, op: str, inputs: list[gs.Tensor], attrs: dict[str, object]) -> gs.Variable:
+        name = f"layout/{inputs[0].name}/{op}"
+        output = gs.Variable(name, inputs[0].dtype)
+        self.part.nodes.append(gs.Node(op, name, attrs, inputs, [output]))
+        return output
+
     def _axis_sources(self, inputs: Sequence[str]) -> dict[str, tuple[gs.Tensor, int]]:
         sources: dict[str, tuple[gs.Tensor, int]] = {}
         for name in inputs:
-            for place, size in enumerate(self.probe.shape(name) or ()):
+            for place, size in enumerate(self.layouts[name].kept):
                 if size.axis is not None:
                     sources.setdefault(size.axis, (self.made[name], place))
         return sources
 
-    def _symbols(self, name: str) -> list[int | str]:
-        """The shape as ONNX writes it: numbers and names."""
-        shape: Sequence[Size] = self.probe.shape(name) or ()
-        return [str(size) if size.constant is None else size.constant for size in shape]
+
+def _symbols(dims: Sequence[Size]) -> list[int | str]:
+    """The shape as ONNX writes it: numbers and names."""
+    return [str(size) if size.constant is None else size.constant for size in dims]

@@ -42,8 +42,9 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
 
     Raises:
         ParityError: names the output and what to do, for: torch against the whole graph, encoder then scorer against
-            the whole graph (at min, opt and max of every axis, batch 1 and more), a candidate that changes another's
-            score, padding that changes a score, a history of padding only that has no finite score.
+            the whole graph (at min, opt and max of every axis, batch 1 and more, summaries of a batch and of each user
+            alone), a candidate that changes another's score, padding that changes a score, a history of padding only
+            that has no finite score.
         RunError: a part fails at sizes within its axes.
     """
     whole = OnnxRunner(cut.whole)
@@ -54,11 +55,18 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
     for batch, sizes in _cases(cut.ranker):
         inputs = draw_inputs(cut.ranker, sizes, batch, rng, highs, padded=True)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+        expected = whole(inputs)
         difference = _compare(
-            whole(inputs),
+            expected,
             parts(inputs),
             f"ranker {cut.ranker.name!r}: history encoder then candidate scorer ({where})",
             "the cut is wrong for this graph; please report it with the model",
+        )
+        _compare(
+            expected,
+            parts.with_users_apart(inputs),
+            f"ranker {cut.ranker.name!r}: summaries encoded one user at a time ({where})",
+            "users see each other; keep row i of every tensor that of user i",
         )
         cases.append(Case(batch, dict(sizes), difference))
     return cases
@@ -74,6 +82,13 @@ class Parts:
     def __call__(self, inputs: Arrays) -> Arrays:
         return self.score({**inputs, **self.encode(inputs)})
 
+    def with_users_apart(self, inputs: Arrays) -> Arrays:
+        """The outputs with every summary encoded alone, as a cache keeps it, and scored together."""
+        batch = len(inputs[self.encode.inputs[0]])
+        kept = [self.encode({name: inputs[name][[user]] for name in self.encode.inputs}) for user in range(batch)]
+        summary = {name: np.concatenate([single[name] for single in kept]) for name in self.encode.outputs}
+        return self.score({**inputs, **summary})
+
 
 def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng: np.random.Generator) -> None:
     """Check the graph of the whole model against torch, candidate by candidate, and with padding.
@@ -85,11 +100,12 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng
     axis = ranker.candidate_axis
     sizes = {**least, axis.name: min(axis.max, max(axis.min, PROPERTY_CANDIDATES))}
     inputs = _with_empty_history(ranker, draw_inputs(ranker, sizes, 3, rng, highs, padded=True))
-    expected = _torch_outputs(ranker, inputs)
+    expected, exported = _torch_outputs(ranker, inputs), whole(inputs)
     _check_finite(ranker, expected)
+    _check_finite(ranker, exported)
     _compare(
         expected,
-        whole(inputs),
+        exported,
         f"ranker {ranker.name!r}: ONNX against torch",
         "the exporter changed the model; look for control flow that depends on data or sizes",
     )

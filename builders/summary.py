@@ -11,6 +11,7 @@ import onnx
 
 from builders import cost
 from builders.export import is_within, scope_of
+from builders.layout import layout_of
 from builders.sizes import Probe, Size, product
 from builders.spec import BATCH, Ranker
 
@@ -22,9 +23,9 @@ class SummaryTensor:
     name: str
     dtype: str
     dims: tuple[Size, ...]
-    """The shape with the batch axis."""
+    """The shape, with the batch axis first."""
     source: str
-    """Its name in the graph of the whole model."""
+    """Its name in the graph of the whole model, where the batch may be elsewhere (`builders.layout`)."""
 
     def bytes_at(self, sizes: Mapping[str, int]) -> int:
         """The bytes of one user."""
@@ -40,9 +41,9 @@ def name_summary(kept: list[str], model: onnx.ModelProto, probe: Probe, ranker: 
         name = _semantic_name(source, producers, ranker, dtype)
         taken[name] += 1
         unique = name if taken[name] == 1 else f"{name}_{taken[name]}"
-        shape = probe.shape(source)
-        assert shape is not None
-        summary.append(SummaryTensor(unique, dtype, shape, source))
+        layout = layout_of(probe.shape(source) or ())
+        assert layout is not None
+        summary.append(SummaryTensor(unique, dtype, layout.kept, source))
     return tuple(summary)
 
 
