@@ -84,7 +84,7 @@ def _configs(cut: Cut) -> list[Any]:
             by_id,
             summary + status,
             f"{name}_history_encoder",
-            signature_json(of_user, (), kept_outputs=kept, by_user_id=True),
+            signature_json(of_user, (), kept_outputs=kept, summary_cache=f"{name}_summary_cache"),
         ),
         _ensemble_config(
             name,
@@ -94,7 +94,7 @@ def _configs(cut: Cut) -> list[Any]:
                 (f"{name}_summary_cache", by_id, summary + status),
                 (f"{name}_candidate_scorer", summary + rest, output),
             ],
-            signature_json(inputs, ranker.output, by_user_id=True),
+            signature_json(inputs, ranker.output, summary_cache=f"{name}_summary_cache"),
             optional=by_id,
         ),
     ]

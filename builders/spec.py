@@ -299,14 +299,14 @@ def signature_json(
     kept_inputs: Mapping[str, list[str | int]] | None = None,
     kept_outputs: Mapping[str, list[str | int]] | None = None,
     *,
-    by_user_id: bool = False,
+    summary_cache: str | None = None,
 ) -> str:
     """What a client or backend must know of a served model beyond Triton's types and dims.
 
     `{"axes": {name: {min, opt, max, buckets}}, "inputs": {name: {role, axes, pad}}, "outputs": {name: {axes}}}`; an
     entry of `axes` is the name of an axis or a fixed size. `kept_inputs` and `kept_outputs` are the axes of summary
-    tensors, whose role is "summary"; a size that is made of several axes is written as a sum. `by_user_id` adds the
-    input `USER_ID`, whose role is its name, and the output `SUMMARY_STATUS`.
+    tensors, whose role is "summary"; a size that is made of several axes is written as a sum. `summary_cache` names the
+    model that keeps summaries, and adds the input `USER_ID`, whose role is its name, and the output `SUMMARY_STATUS`.
     """
 
     def names(tensor: Tensor) -> list[str | int]:
@@ -318,8 +318,8 @@ def signature_json(
         for axis in axes_of(iter(every))
     }
     summary = {name: {"role": "summary", "axes": kept, "pad": 0} for name, kept in (kept_inputs or {}).items()}
-    user_id = {USER_ID: {"role": USER_ID, "axes": [], "pad": 0}} if by_user_id else {}
-    status: dict[str, Any] = {SUMMARY_STATUS: {"axes": []}} if by_user_id else {}
+    user_id = {USER_ID: {"role": USER_ID, "axes": [], "pad": 0}} if summary_cache else {}
+    status: dict[str, Any] = {SUMMARY_STATUS: {"axes": []}} if summary_cache else {}
     return json.dumps(
         {
             "axes": axes,
@@ -332,5 +332,6 @@ def signature_json(
             "outputs": {tensor.name: {"axes": names(tensor)} for tensor in outputs}
             | {name: {"axes": kept} for name, kept in (kept_outputs or {}).items()}
             | status,
+            **({"summary_cache": summary_cache} if summary_cache else {}),
         }
     )

@@ -1,6 +1,6 @@
 """gRPC clients of a served ranker; needs numpy and tritonclient only, so the folder may be copied on its own."""
 
-from clients.client import AsyncRankerClient, RankerClient, Ranking
+from clients.client import AsyncRankerClient, RankerClient
 from clients.errors import (
     DeadlineError,
     InvalidRequestError,
@@ -10,6 +10,7 @@ from clients.errors import (
     SignatureError,
     UnavailableError,
 )
+from clients.ranking import Ranking
 from clients.signature import Signature
 
 __all__ = [

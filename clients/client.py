@@ -6,77 +6,61 @@ blocks instead of waiting, so that each is finished when it is first resumed; no
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import math
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from clients.errors import DeadlineError, InvalidRequestError, RankerError
-from clients.padding import arrays_from_answer, outputs_from_answers, requests_from_arrays
-from clients.signature import Signature, signature_from_served
-from clients.validation import Array, Inputs, arrays_for_infer, arrays_for_rank, sizes_of
+from clients.deadline import Deadline
+from clients.errors import DeadlineError, InvalidRequestError, NotFoundError, RankerError
+from clients.padding import (
+    arrays_from_answer,
+    outputs_from_answers,
+    padded_batch,
+    requests_from_arrays,
+    status_from_answers,
+)
+from clients.ranking import Ranking
+from clients.signature import SUMMARY_STATUS, USER_ID, Signature, signature_from_served
+from clients.validation import (
+    Array,
+    Inputs,
+    UserId,
+    array_from_user_id,
+    arrays_for_infer,
+    arrays_for_rank,
+    arrays_for_warm,
+    sizes_of,
+)
 
 if TYPE_CHECKING:
     from clients.transport import GrpcChannel
 
+FORGET = "forget"
+"""Parameter of a request to the model that keeps summaries: delete those of the user."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The answer to `rank`: every output of the model, [num_candidates, ...], for the candidates in the order given."""
-
-    outputs: Mapping[str, Array]
-
-    @property
-    def scores(self) -> Array:
-        """The first output of the model."""
-        return next(iter(self.outputs.values()))
-
-    def order(self) -> NDArray[np.intp]:
-        """Places of the candidates by falling score, equal scores in the order given."""
-        return np.argsort(-self.scores, kind="stable")
-
-
-class Deadline:
-    """Seconds left of the time a caller gave to a whole call."""
-
-    def __init__(self, where: str, seconds: float | None) -> None:
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise InvalidRequestError(f"{where}: deadline: expected seconds above 0, got {seconds!r}; correct it")
-        self._where = where
-        self._seconds = seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def left(self) -> float | None:
-        """Raises: DeadlineError when nothing is left."""
-        if self._end is None:
-            return None
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise DeadlineError(f"{self._where}: no answer within {self._seconds} s; give it more time")
-        return left
 
 
 class AsyncRankerClient:
     """Client of one served model, for asyncio; the methods of `RankerClient` are the same without `await`.
 
     Names, types and limits are learned from the server by the first call and kept. They are learned again by the call
-    after any error of the server except a missed deadline, so a client lives through a restart on a new build; the
-    connection comes back by itself. A client belongs to the event loop of its first call.
+    after any error of the server except a missed deadline or something not found, so a client lives through a restart
+    on a new build; the connection comes back by itself. A client belongs to the event loop of its first call.
     """
 
     def __init__(self, url: str, model: str) -> None:
         """
         Args:
             url: `host:port` of the server's gRPC endpoint.
-            model: name of a served model, `NAME_uncached` or `NAME_whole`; for `infer` any model that cleave built.
+            model: name of a served model: of the ranker, which keeps summaries, `NAME_uncached` or `NAME_whole`; for
+                `infer` any model that cleave built.
         """
         self.url = url
         self.model = model
@@ -88,8 +72,10 @@ class AsyncRankerClient:
         self,
         candidates: Inputs,
         *,
+        user_id: UserId | None = None,
         history: Inputs | None = None,
         request: Inputs | None = None,
+        on_missing: Callable[[UserId], Any] | None = None,
         deadline: float | None = None,
     ) -> Ranking:
         """Scores of one user's candidates.
@@ -98,21 +84,51 @@ class AsyncRankerClient:
         of that kind. Shapes are the model's, without the batch axis. Arrays are padded to the sizes the server is
         fast at, and more candidates than fit one request are sent as several at the same time: neither shows.
 
+        A user the server knows may be named by `user_id` alone: the scores are then those of the history it last saw.
+        With a `history` they are those of that history, known or not.
+
         Args:
             candidates: the inputs with one row per candidate, any number of rows above 0.
+            user_id: names the user across requests.
             history: what is known of the user across requests; may have no events, and not more than the axis holds.
             request: what belongs to this request alone.
+            on_missing: gives the history of a user whom the server does not know, which is then asked again; may be a
+                coroutine function for the asyncio client.
             deadline: seconds for the whole call, however many requests it takes.
 
         Raises:
             RankerError: see `clients.errors`; the first failure cancels the requests still running.
         """
         time_left = Deadline(self._where, deadline)
+        given = {"candidates": candidates, "history": history, "request": request}
+        try:
+            return await self._rank(given, user_id, time_left)
+        except NotFoundError:
+            if on_missing is None or user_id is None or history is not None:
+                raise
+        fetched = on_missing(user_id)
+        given["history"] = await fetched if inspect.isawaitable(fetched) else fetched
+        return await self._rank(given, user_id, time_left)
+
+    async def warm(self, user_id: UserId, history: Inputs, *, deadline: float | None = None) -> str:
+        """Let the server encode a history ahead of the user's requests, which may then do without it.
+
+        Returns:
+            `hit` where the server knew it, `miss` or `stale` where it did not; `store_error` and `off` mean that
+            nothing was kept. Raises: RankerError.
+        """
+        time_left = Deadline(self._where, deadline)
         signature = await self._learned(time_left)
-        arrays = arrays_for_rank(signature, {"candidates": candidates, "history": history, "request": request})
-        requests = requests_from_arrays(signature, arrays)
-        answers = await self._infer(signature, requests, signature.candidate_outputs, time_left)
-        return Ranking(outputs_from_answers(signature, sizes_of(signature, arrays), answers))
+        arrays = arrays_for_warm(signature, user_id, history)
+        (answer,) = await self._ask_cache(signature, padded_batch(signature, arrays), (SUMMARY_STATUS,), time_left)
+        return status_from_answers([answer]) or ""
+
+    async def forget(self, user_id: UserId, *, deadline: float | None = None) -> None:
+        """Delete what the server keeps of a user. Raises: RankerError: it may still be kept."""
+        time_left = Deadline(self._where, deadline)
+        signature = await self._learned(time_left)
+        arrays = {USER_ID: array_from_user_id(signature, user_id)[np.newaxis]}
+        await self._ask_cache(signature, arrays, (), time_left, (FORGET,))
 
     async def infer(self, inputs: Mapping[str, ArrayLike], *, deadline: float | None = None) -> dict[str, Array]:
         """One request as it is: a row per user in every tensor, [batch, ...], nothing padded, nothing split.
@@ -160,6 +176,28 @@ class AsyncRankerClient:
             self._signature = signature_from_served(self.model, served)
         return self._signature
 
+    async def _rank(self, given: Mapping[str, Inputs | None], user_id: UserId | None, time_left: Deadline) -> Ranking:
+        signature = await self._learned(time_left)
+        arrays = arrays_for_rank(signature, given, user_id)
+        requests = requests_from_arrays(signature, arrays)
+        status = (SUMMARY_STATUS,) if SUMMARY_STATUS in signature.outputs else ()
+        answers = await self._infer(signature, requests, (*signature.candidate_outputs, *status), time_left)
+        outputs = outputs_from_answers(signature, sizes_of(signature, arrays), answers)
+        return Ranking(outputs, status_from_answers(answers))
+
+    async def _ask_cache(
+        self,
+        signature: Signature,
+        request: Mapping[str, Array],
+        outputs: Sequence[str],
+        time_left: Deadline,
+        flags: Sequence[str] = (),
+    ) -> list[dict[str, Array]]:
+        """One request to the model that keeps the summaries of this one."""
+        assert signature.summary_cache is not None, "the id of the user was accepted"
+        with self._learning_anew():
+            return await self._connected().infer(signature.summary_cache, [request], outputs, time_left.left(), flags)
+
     async def _infer(
         self,
         signature: Signature,
@@ -168,14 +206,20 @@ class AsyncRankerClient:
         time_left: Deadline,
     ) -> list[dict[str, Array]]:
         names = tuple(outputs)
-        try:
+        with self._learning_anew():
             answers = await self._connected().infer(self.model, requests, names, time_left.left())
             return [
                 arrays_from_answer(self._where, signature, request, {name: answer.get(name) for name in names})
                 for request, answer in zip(requests, answers, strict=True)
             ]
-        except DeadlineError:
-            raise
+
+    @contextlib.contextmanager
+    def _learning_anew(self) -> Iterator[None]:
+        """Learn the model again after an error that another build of it would explain."""
+        try:
+            yield
+        except (DeadlineError, NotFoundError):
+            raise  # a user who is not known is no other model
         except RankerError:
             self._signature = None
             raise
@@ -228,6 +272,8 @@ class RankerClient:
         self._client = _BlockingClient(url, model)
 
     rank = _blocking(AsyncRankerClient.rank)
+    warm = _blocking(AsyncRankerClient.warm)
+    forget = _blocking(AsyncRankerClient.forget)
     infer = _blocking(AsyncRankerClient.infer)
     signature = _blocking(AsyncRankerClient.signature)
     close = _blocking(AsyncRankerClient.close)

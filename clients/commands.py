@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clients.client import RankerClient, Ranking
-from clients.errors import NotFoundError, UnavailableError
+from clients.client import RankerClient
+from clients.errors import InvalidRequestError, NotFoundError, UnavailableError
+from clients.ranking import Ranking
 from clients.signature import USER, Axis, Signature
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-ARMS = {"uncached": "{}_uncached", "single_pass": "{}_whole"}
+CACHED = "cached"
+ARMS = {CACHED: "{}", "uncached": "{}_uncached", "single_pass": "{}_whole"}
 """Ways to serve a ranker that this command can ask, and the served model of each."""
 
 DEADLINE_S = 60.0
@@ -34,7 +36,8 @@ def add_commands(commands: Subparsers) -> None:
     rank.add_argument("--user", type=int, required=True, metavar="ID", help="the user, by the data set's id")
     rank.add_argument("--top", type=_positive, default=10, metavar="N", help="how many films to print (default: 10)")
     rank.add_argument("--url", default="localhost:8001", help="gRPC address of the server (default: localhost:8001)")
-    rank.add_argument("--arm", choices=ARMS, default="uncached", help="how it is served (default: uncached)")
+    rank.add_argument("--arm", choices=ARMS, default=CACHED, help=f"how it is served (default: {CACHED})")
+    rank.add_argument("--by-id", action="store_true", help="send no history: the server knows the user from before")
     rank.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
     rank.add_argument("--json", action="store_true", help="print JSON")
     rank.set_defaults(run=rank_catalogue)
@@ -49,6 +52,8 @@ def rank_catalogue(options: argparse.Namespace) -> int:
     """
     from builders import data as datasets  # noqa: PLC0415 - polars is slow to import
 
+    if options.by_id and options.arm != CACHED:
+        raise InvalidRequestError(f"--by-id: expected --arm {CACHED}, got {options.arm}; leave out one of them")
     data = datasets.load(options.data)
     row = data.row_of_user(options.user)
     with RankerClient(options.url, ARMS[options.arm].format(options.name)) as client:
@@ -56,14 +61,18 @@ def rank_catalogue(options: argparse.Namespace) -> int:
             max_events = _max_events(client.signature(deadline=DEADLINE_S))
             ranking = client.rank(
                 data.candidate_inputs(),
-                history=data.user_inputs(row, max_events=max_events),
+                user_id=options.user if options.arm == CACHED else None,
+                history=None if options.by_id else data.user_inputs(row, max_events=max_events),
                 request=data.request_inputs(row),
                 deadline=DEADLINE_S,
             )
         except (NotFoundError, UnavailableError) as error:
-            raise type(error)(f"{error}; `cleave serve {options.name}` starts a server of it") from error
+            remedy = "; leave out --by-id to send the history" if options.by_id else ""
+            raise type(error)(f"{error}; `cleave serve {options.name}` starts a server of it{remedy}") from error
     num_events = data.num_events(row)
-    if num_events > max_events:
+    if ranking.summary_status is not None:
+        print(f"summary: {ranking.summary_status}", file=sys.stderr)
+    if num_events > max_events and not options.by_id:
         print(f"history cut to the most recent {max_events} of {num_events} events", file=sys.stderr)
     films = _first_films(data, row, ranking, options.top)
     if options.json:
@@ -71,7 +80,8 @@ def rank_catalogue(options: argparse.Namespace) -> int:
             "model": client.model,
             "data": data.name,
             "user": options.user,
-            "history_events": min(num_events, max_events),
+            "summary_status": ranking.summary_status,
+            "history_events": None if options.by_id else min(num_events, max_events),
             "num_candidates": len(ranking.scores),
             "films": films,
         }

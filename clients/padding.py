@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from clients.errors import ServerError
-from clients.signature import CANDIDATE, Axis, Signature, Tensor
+from clients.signature import CANDIDATE, SUMMARY_STATUS, Axis, Signature, Tensor
 from clients.validation import Array, sizes_of
+
+KEPT = "hit"
+"""The status of a summary that needed no encoding."""
 
 
 def padded(tensor: Tensor, array: Array) -> Array:
@@ -28,15 +31,16 @@ def slices(num_candidates: int, largest: int) -> Iterator[slice]:
         yield slice(start, min(start + largest, num_candidates))
 
 
+def padded_batch(signature: Signature, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of one user as a batch of one, padded."""
+    return {name: padded(signature.inputs[name], array)[np.newaxis] for name, array in arrays.items()}
+
+
 def requests_from_arrays(signature: Signature, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
     """Requests of batch 1 that together hold every candidate once, in order; the user is in each of them."""
     axis = signature.candidate_axis
     candidate = signature.inputs_of(CANDIDATE)
-    rest = {
-        name: padded(signature.inputs[name], array)[np.newaxis]
-        for name, array in arrays.items()
-        if name not in candidate
-    }
+    rest = padded_batch(signature, {name: array for name, array in arrays.items() if name not in candidate})
     return [
         rest | {name: padded(tensor, arrays[name][part])[np.newaxis] for name, tensor in candidate.items()}
         for part in slices(sizes_of(signature, arrays)[axis.name], axis.max)
@@ -90,3 +94,9 @@ def outputs_from_answers(
         name: np.concatenate([rows(tensor, answer, part) for answer, part in zip(answers, parts, strict=True)])
         for name, tensor in signature.candidate_outputs.items()
     }
+
+
+def status_from_answers(answers: Sequence[Mapping[str, Array]]) -> str | None:
+    """How the summary of one user was come by: of several requests, the first that had to encode it says so."""
+    statuses = [answer[SUMMARY_STATUS].item().decode() for answer in answers if SUMMARY_STATUS in answer]
+    return next((status for status in statuses if status != KEPT), KEPT if statuses else None)

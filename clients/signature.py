@@ -16,6 +16,10 @@ SIGNATURE_PARAMETER = "cleave_signature"
 
 USER, REQUEST, CANDIDATE = "user", "request", "candidate"
 
+USER_ID, SUMMARY_STATUS = "user_id", "summary_status"
+"""Names of the input that names a user, whose role is called the same, and of the output that says how the user's
+summary was come by."""
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -25,6 +29,8 @@ class ServedModel:
     inputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
     outputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
     parameters: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
+    """Inputs that may be left out."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Tensor:
     axes: tuple[Axis | int, ...]
     role: str
     pad: int | float = 0
+    optional: bool = False
 
     @property
     def axis_names(self) -> str:
@@ -69,6 +76,8 @@ class Signature:
     max_batch_size: int
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
+    summary_cache: str | None = None
+    """Name of the model that keeps the summaries this one uses; None where users cannot be named by id."""
 
     def inputs_of(self, role: str) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.inputs.items() if tensor.role == role}
@@ -80,7 +89,9 @@ class Signature:
         Raises:
             InvalidRequestError: this model is a part (encoder, scorer) and does not rank.
         """
-        others = [tensor.name for tensor in self.inputs.values() if tensor.role not in {USER, REQUEST, CANDIDATE}]
+        others = [
+            tensor.name for tensor in self.inputs.values() if tensor.role not in {USER_ID, USER, REQUEST, CANDIDATE}
+        ]
         for tensor in self.inputs_of(CANDIDATE).values():
             if not others and tensor.axes and isinstance(tensor.axes[0], Axis):
                 return tensor.axes[0]
@@ -120,8 +131,9 @@ def signature_from_served(model: str, served: ServedModel) -> Signature:
         return Signature(
             model,
             served.max_batch_size,
-            inputs=_tensors(model, published["inputs"], served.inputs, axes),
+            inputs=_tensors(model, published["inputs"], served.inputs, axes, served.optional),
             outputs=_tensors(model, published["outputs"], served.outputs, axes),
+            summary_cache=published.get("summary_cache"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SignatureError(
@@ -135,6 +147,7 @@ def _tensors(
     published: Mapping[str, Any],
     served: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
     axes: Mapping[str, Axis],
+    optional: frozenset[str] = frozenset(),
 ) -> dict[str, Tensor]:
     if published.keys() != served.keys():
         raise SignatureError(
@@ -150,10 +163,11 @@ def _tensors(
             tuple(axes[axis] if isinstance(axis, str) else int(axis) for axis in entry["axes"]),
             entry.get("role", "output"),
             entry.get("pad", 0),
+            name in optional,
         )
         # One value a user is served as dims [1]: Triton knows no empty dims beside the batch axis.
         expected = tuple(-1 if isinstance(axis, Axis) else axis for axis in tensor.axes) or (1,)
-        if dims != expected or dtype.kind not in "biuf":
+        if dims != expected or (dtype.kind == "O") != (name in (USER_ID, SUMMARY_STATUS)):
             raise SignatureError(
                 f"{model}: tensor {name}: expected numbers of dims {list(expected)}, "
                 f"got {dtype} of dims {list(dims)} in the config; build it again"

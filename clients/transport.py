@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import queue
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,12 @@ from typing import Any
 import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+from tritonclient.utils import (
+    deserialize_bytes_tensor,
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
 
 from clients.errors import (
     DeadlineError,
@@ -36,7 +42,10 @@ OPTIONS = (
 
 ERRORS: Mapping[grpc.StatusCode, tuple[type[RankerError], str]] = {
     grpc.StatusCode.INVALID_ARGUMENT: (InvalidRequestError, "the server refused the request; correct it"),
-    grpc.StatusCode.NOT_FOUND: (NotFoundError, "the server does not have it; check the name of the model"),
+    grpc.StatusCode.NOT_FOUND: (
+        NotFoundError,
+        "the server does not have it; check the name of the model, or send the history of the user",
+    ),
     grpc.StatusCode.UNAVAILABLE: (
         UnavailableError,
         "the server cannot be reached or is not ready; check that it runs at this address and try again",
@@ -56,13 +65,19 @@ def error_from_status(where: str, code: grpc.StatusCode, words: str) -> RankerEr
     return error(f"{where}: {meaning} ({code.name}: {words})")
 
 
-def infer_message(model: str, arrays: Mapping[str, Array], outputs: Iterable[str]) -> Any:
-    """A request of [batch, ...] arrays; one value a user, [batch], travels as [batch, 1]."""
+def infer_message(model: str, arrays: Mapping[str, Array], outputs: Iterable[str], flags: Iterable[str] = ()) -> Any:
+    """A request of [batch, ...] arrays; one value a user, [batch], travels as [batch, 1].
+
+    `flags` are request parameters that are set to true.
+    """
     message = service_pb2.ModelInferRequest(model_name=model)
+    for flag in flags:
+        message.parameters[flag].bool_param = True
     for name, array in arrays.items():
         shape = array.shape if array.ndim > 1 else (len(array), 1)
         message.inputs.add(name=name, shape=shape, datatype=np_to_triton_dtype(array.dtype))
-        message.raw_input_contents.append(array.tobytes())
+        content = serialize_byte_tensor(array).item() if array.dtype.hasobject else array.tobytes()
+        message.raw_input_contents.append(content)
     for name in outputs:
         message.outputs.add(name=name)
     return message
@@ -72,10 +87,20 @@ def arrays_from_answer(answer: Any) -> dict[str, Array]:
     """The outputs by name, read-only; those whose bytes do not match their shape are left out."""
     arrays = {}
     for output, content in zip(answer.outputs, answer.raw_output_contents, strict=False):
-        dtype = np.dtype(triton_to_np_dtype(output.datatype) or object)
-        if not dtype.hasobject and len(content) == math.prod(output.shape) * dtype.itemsize:
-            arrays[output.name] = np.frombuffer(content, dtype).reshape(tuple(output.shape))
+        values = _values_from_content(output.datatype, content)
+        if values is not None and values.size == math.prod(output.shape):
+            arrays[output.name] = values.reshape(tuple(output.shape))
     return arrays
+
+
+def _values_from_content(datatype: str, content: bytes) -> Array | None:
+    dtype = np.dtype(triton_to_np_dtype(datatype) or object)
+    try:
+        if datatype == "BYTES":
+            return np.asarray(deserialize_bytes_tensor(content))
+        return None if dtype.hasobject else np.frombuffer(content, dtype)
+    except (struct.error, ValueError):
+        return None
 
 
 def served_from_answers(metadata: Any, config: Any) -> ServedModel:
@@ -94,6 +119,7 @@ def served_from_answers(metadata: Any, config: Any) -> ServedModel:
         inputs=tensors(metadata.inputs),
         outputs=tensors(metadata.outputs),
         parameters={key: parameter.string_value for key, parameter in config.parameters.items()},
+        optional=frozenset(tensor.name for tensor in config.input if tensor.optional),
     )
 
 
@@ -116,11 +142,16 @@ class GrpcChannel(ABC):
         return served_from_answers(metadata, config.config)
 
     async def infer(
-        self, model: str, requests: Sequence[Mapping[str, Array]], outputs: Iterable[str], timeout: float | None
+        self,
+        model: str,
+        requests: Sequence[Mapping[str, Array]],
+        outputs: Iterable[str],
+        timeout: float | None,
+        flags: Iterable[str] = (),
     ) -> list[dict[str, Array]]:
         """All requests at the same time; the first that fails cancels the others. Raises: RankerError."""
-        names = tuple(outputs)
-        calls = [("ModelInfer", infer_message(model, arrays, names)) for arrays in requests]
+        names, flags = tuple(outputs), tuple(flags)
+        calls = [("ModelInfer", infer_message(model, arrays, names, flags)) for arrays in requests]
         answers = await self._checked(f"{model} at {self.url}", calls, timeout)
         return [arrays_from_answer(answer) for answer in answers]
 

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clients.errors import InvalidRequestError
-from clients.signature import CANDIDATE, REQUEST, USER, Axis, Signature, Tensor
+from clients.signature import CANDIDATE, REQUEST, USER, USER_ID, Axis, Signature, Tensor
 
 Array = NDArray[Any]
 Inputs = Mapping[str, ArrayLike] | ArrayLike
+UserId = str | bytes | int
+"""Names a user across requests; a number is the same user as its decimal digits."""
 
 ROLE_OF_ARGUMENT = {"candidates": CANDIDATE, "history": USER, "request": REQUEST}
 """Arguments of `rank` and the role whose tensors each takes."""
@@ -20,29 +22,72 @@ ROLE_OF_ARGUMENT = {"candidates": CANDIDATE, "history": USER, "request": REQUEST
 KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "float"}
 
 
-def arrays_for_rank(signature: Signature, given: Mapping[str, Inputs | None]) -> dict[str, Array]:
+def arrays_for_rank(
+    signature: Signature, given: Mapping[str, Inputs | None], user_id: UserId | None = None
+) -> dict[str, Array]:
     """The arrays of one user by tensor name, from the arguments of `rank`.
 
     Raises:
         InvalidRequestError: anything that the signature does not allow, or a candidate list that is empty.
     """
     candidate_axis = signature.candidate_axis
-    arrays: dict[str, Array] = {}
-    for argument, role in ROLE_OF_ARGUMENT.items():
-        tensors = signature.inputs_of(role)
-        where = f"{signature.model}: {argument}"
-        named = _by_name(where, tensors, given[argument])
-        _check_names(where, signature, tensors, named)
-        arrays |= {name: array_from_value(f"{where}: {name}", tensors[name], named[name]) for name in tensors}
+    arrays = _arrays_by_role(signature, given, user_id)
     sizes = sizes_of(signature, arrays)
     if sizes[candidate_axis.name] == 0:
         raise InvalidRequestError(f"{signature.model}: candidates: expected at least 1, got none; skip the call")
-    for name, axis in _axes(signature).items():
-        if axis != candidate_axis and sizes.get(name, 0) > axis.max:
-            raise InvalidRequestError(
-                f"{signature.model}: axis {name}: expected at most {axis.max}, got {sizes[name]}; "
-                f"cut it to {axis.max} (a history: to its most recent events)"
-            )
+    _check_longest(signature, {name: size for name, size in sizes.items() if name != candidate_axis.name})
+    return arrays
+
+
+def arrays_for_warm(signature: Signature, user_id: UserId, history: Inputs) -> dict[str, Array]:
+    """The id and the history of one user by tensor name.
+
+    Raises:
+        InvalidRequestError: anything that the signature does not allow.
+    """
+    arrays = _arrays_by_role(signature, {"history": history}, user_id)
+    _check_longest(signature, sizes_of(signature, arrays))
+    return arrays
+
+
+def array_from_user_id(signature: Signature, user_id: UserId) -> Array:
+    """The id as the server takes it: bytes, [].
+
+    Raises:
+        InvalidRequestError: the model knows no user ids, or this is none.
+    """
+    if signature.summary_cache is None:
+        raise InvalidRequestError(
+            f"{signature.model}: user_id: expected none, as this model keeps no summaries, got {user_id!r}; send the "
+            "history alone, or ask the ensemble that is called like the ranker"
+        )
+    content = _bytes_from_id(f"{signature.model}: {USER_ID}", user_id)
+    if not content:
+        raise InvalidRequestError(f"{signature.model}: {USER_ID}: expected an id, got an empty one; send None for none")
+    return np.array(content, object)
+
+
+def _bytes_from_id(where: str, user_id: object) -> bytes:
+    if isinstance(user_id, bytes):
+        return bytes(user_id)  # not numpy's, which is no bytes to tritonclient
+    if isinstance(user_id, str | int | np.integer) and not isinstance(user_id, bool):
+        return str(user_id).encode()
+    raise InvalidRequestError(f"{where}: expected a string, bytes or a whole number, got {user_id!r}; correct it")
+
+
+def _arrays_by_role(
+    signature: Signature, given: Mapping[str, Inputs | None], user_id: UserId | None
+) -> dict[str, Array]:
+    arrays = {} if user_id is None else {USER_ID: array_from_user_id(signature, user_id)}
+    for argument, inputs in given.items():
+        if user_id is not None and argument == "history" and inputs is None:
+            continue  # the server knows the user
+        tensors = signature.inputs_of(ROLE_OF_ARGUMENT[argument])
+        where = f"{signature.model}: {argument}"
+        named = _by_name(where, tensors, inputs)
+        _check_names(where, signature, tensors, named)
+        _check_complete(where, tensors, named)
+        arrays |= {name: array_from_value(f"{where}: {name}", tensors[name], named[name]) for name in tensors}
     return arrays
 
 
@@ -54,9 +99,11 @@ def arrays_for_infer(signature: Signature, given: Mapping[str, ArrayLike]) -> di
     """
     where = signature.model
     _check_names(where, signature, signature.inputs, given)
+    _check_complete(where, {name: tensor for name, tensor in signature.inputs.items() if not tensor.optional}, given)
     arrays = {
         name: array_from_value(f"{where}: {name}", tensor, given[name], batched=True)
         for name, tensor in signature.inputs.items()
+        if name in given
     }
     batches = {name: len(array) for name, array in arrays.items()}
     if len(set(batches.values())) > 1:
@@ -83,9 +130,13 @@ def array_from_value(where: str, tensor: Tensor, value: ArrayLike, batched: bool
             finite, another rank or fixed size.
     """
     try:
-        array = np.asarray(value)
+        array = np.asarray(value, object if tensor.dtype.hasobject else None)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InvalidRequestError(f"{where}: this is no array ({error}); give rows of equal length") from error
+    if tensor.dtype.hasobject:
+        array = np.array([_bytes_from_id(where, each) for each in array.reshape(-1)], object).reshape(array.shape)
+        _check_shape(where, tensor, array, batched)
+        return array
     if array.shape == (0,) and not batched and tensor.axes and isinstance(tensor.axes[0], Axis):
         # An empty list means no rows, whatever a row is.
         array = array.reshape([0 if isinstance(axis, Axis) else axis for axis in tensor.axes])
@@ -135,6 +186,15 @@ def sizes_of(signature: Signature, arrays: Mapping[str, Array], batched: bool = 
     return {name: size for name, (size, _) in sizes.items()}
 
 
+def _check_longest(signature: Signature, sizes: Mapping[str, int]) -> None:
+    for name, axis in _axes(signature).items():
+        if sizes.get(name, 0) > axis.max:
+            raise InvalidRequestError(
+                f"{signature.model}: axis {name}: expected at most {axis.max}, got {sizes[name]}; "
+                f"cut it to {axis.max} (a history: to its most recent events)"
+            )
+
+
 def _by_name(where: str, tensors: Mapping[str, Tensor], given: Inputs | None) -> Mapping[str, ArrayLike]:
     if given is None:
         return {}
@@ -156,6 +216,9 @@ def _check_names(
             belongs = [argument for argument, its_role in ROLE_OF_ARGUMENT.items() if its_role == role]
             remedy = f"give it in {belongs[0]}" if belongs else "remove it or correct its name"
             raise InvalidRequestError(f"{where}: unknown tensor {name!r}, expected {_list(tensors)}; {remedy}")
+
+
+def _check_complete(where: str, tensors: Mapping[str, Tensor], given: Mapping[str, ArrayLike]) -> None:
     missing = [name for name in tensors if name not in given]
     if missing:
         raise InvalidRequestError(f"{where}: expected {_list(tensors)}, got {_list(given)}; add {_list(missing)}")

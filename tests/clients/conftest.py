@@ -25,6 +25,12 @@ class AsyncClientOnLoop:
     def infer(self, inputs: Mapping[str, ArrayLike], **arguments: Any) -> dict[str, Any]:
         return self.loop.run_until_complete(self.client.infer(inputs, **arguments))
 
+    def warm(self, user_id: Any, history: Any, **arguments: Any) -> str:
+        return self.loop.run_until_complete(self.client.warm(user_id, history, **arguments))
+
+    def forget(self, user_id: Any, **arguments: Any) -> None:
+        self.loop.run_until_complete(self.client.forget(user_id, **arguments))
+
     def signature(self, **arguments: Any) -> Signature:
         return self.loop.run_until_complete(self.client.signature(**arguments))
 

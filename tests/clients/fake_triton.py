@@ -12,7 +12,12 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
-from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+from tritonclient.utils import (
+    deserialize_bytes_tensor,
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -55,6 +60,12 @@ def toy(inputs: Arrays) -> Arrays:
     return {"scores": scores.astype(np.float32), "logits": np.stack([scores, -scores], axis=2).astype(np.float32)}
 
 
+def _values(datatype: str, content: bytes) -> NDArray[Any]:
+    if datatype == "BYTES":
+        return np.asarray(deserialize_bytes_tensor(content))
+    return np.frombuffer(content, triton_to_np_dtype(datatype))
+
+
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Serves one model: `infer` is what it computes, the other attributes are what it says of itself."""
 
@@ -65,6 +76,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.infer: Callable[[Arrays, grpc.ServicerContext], Arrays] = lambda inputs, _: toy(inputs)
         self.signature: dict[str, Any] | None = SIGNATURE
         self.max_batch_size = MAX_BATCH
+        self.optional: set[str] = set()
+        self.asked: list[tuple[str, set[str]]] = []
+        """Model and flags of each request."""
         self.requests: list[Arrays] = []
         self.num_descriptions = 0
         self.ballast_bytes = 0
@@ -112,20 +126,24 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=self.max_batch_size)
         if self.signature is not None:
             config.parameters["cleave_signature"].string_value = json.dumps(self.signature)
+        for name in self.tensors["inputs"]:
+            config.input.add(name=name, optional=name in self.optional)
         return service_pb2.ModelConfigResponse(config=config)
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         inputs = {
-            tensor.name: np.frombuffer(content, triton_to_np_dtype(tensor.datatype)).reshape(tuple(tensor.shape))
+            tensor.name: _values(tensor.datatype, content).reshape(tuple(tensor.shape))
             for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.requests.append(inputs)
+        self.asked.append((request.model_name, {name for name, flag in request.parameters.items() if flag.bool_param}))
         answer = service_pb2.ModelInferResponse(model_name=request.model_name)
         outputs = self.infer(inputs, context)
         for name in [output.name for output in request.outputs if output.name in outputs]:
             array = outputs[name]
             answer.outputs.add(name=name, shape=array.shape, datatype=np_to_triton_dtype(array.dtype))
-            answer.raw_output_contents.append(array.tobytes())
+            content = serialize_byte_tensor(array).item() if array.dtype.hasobject else array.tobytes()
+            answer.raw_output_contents.append(content)
         answer.parameters["ballast"].string_param = "x" * self.ballast_bytes
         return answer
 

@@ -196,7 +196,7 @@ def test_one_deadline_for_the_whole_call(triton: FakeTriton, connect: Connect, m
     client.signature()
     # Every look at the clock takes 100 s: one at the start, one before the requests are sent.
     clock = itertools.count(step=100)
-    monkeypatch.setattr("clients.client.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("clients.deadline.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     client.rank(**arguments(2 * MAX_CANDIDATES, 3), deadline=1000)
     assert len(left) == 2
     assert all(850 < seconds < 950 for seconds in left)  # gRPC rounds on the wire

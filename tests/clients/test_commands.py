@@ -79,6 +79,28 @@ def movielens_triton(triton: FakeTriton) -> FakeTriton:
 
 
 @pytest.fixture
+def cached_triton(movielens_triton: FakeTriton) -> FakeTriton:
+    """Serves `append`, and calls every user by id known."""
+    movielens_triton.model = "append"
+    movielens_triton.tensors = movielens_triton.signature = {
+        "axes": SIGNATURE["axes"],
+        "inputs": {**SIGNATURE["inputs"], "user_id": {"role": "user_id", "axes": [], "pad": 0}},
+        "outputs": {**SIGNATURE["outputs"], "summary_status": {"axes": []}},
+        "summary_cache": "append_summary_cache",
+    }
+    movielens_triton.dtypes = {**DTYPES, "user_id": "O", "summary_status": "O"}
+    movielens_triton.optional = {"user_id", "history_items", "history_ratings"}
+
+    def infer(inputs: Arrays, context: grpc.ServicerContext) -> Arrays:
+        status = "miss" if "history_items" in inputs else "hit"
+        history = {"history_items": np.ones((1, 2), np.int64)}
+        return scores_of(history | inputs, context) | {"summary_status": np.array([[status.encode()]], object)}
+
+    movielens_triton.infer = infer
+    return movielens_triton
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "movies.csv").write_text(FILMS)
     (tmp_path / "ratings.csv").write_text(RATINGS)
@@ -86,7 +108,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def rank(triton: FakeTriton, data: Path, *options: str) -> int:
-    return cleave.main(["rank", "append", "--url", triton.url, "--data", str(data), *options])
+    """Asks `append_uncached` where the options name no other arm."""
+    return cleave.main(["rank", "append", "--url", triton.url, "--data", str(data), "--arm", "uncached", *options])
 
 
 def test_the_table(movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +133,7 @@ def test_json_with_more_places_than_films(
         "model": "append_uncached",
         "data": data.name,
         "user": 7,
+        "summary_status": None,
         "history_events": 2,
         "num_candidates": 3,
     }
@@ -135,6 +159,33 @@ def test_the_arm_names_the_model(movielens_triton: FakeTriton, data: Path, capsy
     movielens_triton.model = "append_whole"
     assert rank(movielens_triton, data, "--user", "7", "--arm", "single_pass", "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == "append_whole"
+
+
+def test_the_user_is_named_and_the_history_sent(
+    cached_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank(cached_triton, data, "--user", "7", "--json", "--arm", "cached") == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["model"], result["summary_status"], result["history_events"]) == ("append", "miss", 2)
+    assert printed.err == "summary: miss\n"
+    assert cached_triton.requests[0]["user_id"].tolist() == [[b"7"]]
+
+
+def test_by_id_no_history_is_sent(cached_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rank(cached_triton, data, "--user", "9", "--json", "--arm", "cached", "--by-id") == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["summary_status"], result["history_events"]) == ("hit", None)
+    assert printed.err == "summary: hit\n"
+    assert "history_items" not in cached_triton.requests[0]
+
+
+def test_by_id_is_for_the_arm_that_keeps_summaries(
+    movielens_triton: FakeTriton, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank(movielens_triton, data, "--user", "7", "--by-id") == cleave.EXIT_WRONG_USE
+    assert "--by-id: expected --arm cached, got uncached; leave out one of them" in capsys.readouterr().err
 
 
 def test_a_model_that_is_not_served(
