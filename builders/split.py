@@ -91,17 +91,11 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
             user that cannot be kept.
     """
     _check_no_control_flow(whole)
-    whole_probe = probe(whole, ranker, highs)
-    labels = Labels(whole, ranker, whole_probe)
-    _check_user_reaches_output(ranker, labels)
-    model = split_rows(whole, whole_probe, labels)
-    model_probe = whole_probe
-    if model is not whole:
-        model_probe = probe(model, ranker, highs)
-        labels = Labels(model, ranker, model_probe)
-    analysis = Analysis(model, labels, model_probe)
-    kept = Boundary(model, ranker, labels, model_probe).kept_tensors()
-    summary = name_summary(kept, model, model_probe, ranker)
+    of_whole = _analyze(whole, ranker, highs)
+    _check_user_reaches_output(ranker, of_whole.labels)
+    analysis = _with_rows_apart(of_whole, ranker, highs)
+    kept = Boundary(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
+    summary = name_summary(kept, analysis.model, analysis.probe, ranker)
     encoder = extract_graph(
         *analysis,
         inputs=[tensor.name for tensor in ranker.user],
@@ -122,8 +116,8 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         history_encoder=encoder,
         candidate_scorer=scorer,
         summary=summary,
-        flops=_flops(whole, whole_probe, analysis, encoder, scorer),
-        first_mix=_first_mix(model, ranker, labels),
+        flops=_flops(whole, of_whole.probe, analysis, encoder, scorer),
+        first_mix=_first_mix(analysis.model, ranker, analysis.labels),
         analysis=analysis,
     )
 
@@ -141,6 +135,20 @@ def cut_ranker(ranker: Ranker) -> tuple[Cut, dict[str, int]]:
     highs = highs_from_graph(exported, ranker)
     whole = additive_masks(exported, probe(exported, ranker, highs), ranker.sizes("opt"))
     return split(whole, ranker, highs), highs
+
+
+def _analyze(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Analysis:
+    known = probe(model, ranker, highs)
+    return Analysis(model, Labels(model, ranker, known), known)
+
+
+def _with_rows_apart(analysis: Analysis, ranker: Ranker, highs: Mapping[str, int]) -> Analysis:
+    """Once more after each success: what is taken apart and joined again in every layer is apart one layer further."""
+    apart = split_rows(analysis.model, analysis.probe, analysis.labels)
+    while apart is not analysis.model:
+        analysis = _analyze(apart, ranker, highs)
+        apart = split_rows(analysis.model, analysis.probe, analysis.labels)
+    return analysis
 
 
 def _check_no_control_flow(model: onnx.ModelProto) -> None:

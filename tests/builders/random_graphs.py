@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,40 +106,53 @@ class GraphMaker:
     # Row by row
 
     def rowwise(self, rows: Value) -> Value:
-        """Rows [.., WIDTH] through an operator that treats them apart."""
-        way = self.choose(
-            ["unary", "layer norm", "linear", "softmax", "residual", "heads", "transpose", "flat", "scale"]
-        )
-        dims = rows.dims
-        if way == "unary":
-            return self.node(self.choose(["Tanh", "Sigmoid", "Relu", "Gelu", "Identity"]), [rows.name], dims)
-        if way == "layer norm":
-            inputs = [rows.name, self.weight(WIDTH), self.weight(WIDTH)]
-            return self.node("LayerNormalization", inputs, dims, axis=self.choose([-1, len(dims) - 1]))
-        if way == "linear":
-            product = self.node("MatMul", [rows.name, self.weight(WIDTH, WIDTH)], dims)
-            return self.node("Add", [product.name, self.weight(WIDTH)], dims)
-        if way == "softmax":
-            return self.node("Softmax", [rows.name], dims, axis=-1)
-        if way == "residual":
-            changed = self.node("Tanh", [rows.name], dims)
-            return self.node("Add", self.draw(st.permutations([rows.name, changed.name])), dims)
-        if way == "scale":
-            return self.node(self.choose(["Mul", "Sub", "Max"]), [rows.name, self.constant(0.5)], dims)
-        if way == "transpose":
-            columns = self.node("Transpose", [rows.name], (dims[0], dims[2], dims[1]), perm=[0, 2, 1])
-            changed = self.node("Tanh", [columns.name], columns.dims)
-            return self.node("Transpose", [changed.name], dims, perm=[0, 2, 1])
-        if way == "flat":
-            return self.reshape(self._through_flat(rows), dims)
-        return self._merge_heads(self._split_heads(rows))
+        """Rows [B, S, D] through operators that treat them apart."""
+        ways: list[Callable[[Value], Value]] = [
+            self._unary,
+            self._layer_norm,
+            self._layer,
+            self._residual,
+            self._columns,
+            self._sequence_first,
+            self._flat,
+            lambda rows: self._merge_heads(self._split_heads(rows)),
+            lambda rows: self.node("Softmax", [rows.name], rows.dims, axis=-1),
+            lambda rows: self.node(self.choose(["Mul", "Sub", "Max"]), [rows.name, self.constant(0.5)], rows.dims),
+        ]
+        return self.draw(st.sampled_from(ways))(rows)
 
-    def _through_flat(self, rows: Value) -> Value:
-        """[B, S, D] as [B * S, D] through a product, as layers for matrices do it."""
+    def _unary(self, rows: Value) -> Value:
+        return self.node(self.choose(["Tanh", "Sigmoid", "Relu", "Gelu", "Identity"]), [rows.name], rows.dims)
+
+    def _layer_norm(self, rows: Value) -> Value:
+        inputs = [rows.name, self.weight(WIDTH), self.weight(WIDTH)]
+        return self.node("LayerNormalization", inputs, rows.dims, axis=self.choose([-1, 2]))
+
+    def _layer(self, rows: Value) -> Value:
+        return self.node("Add", [self._linear(rows).name, self.weight(WIDTH)], rows.dims)
+
+    def _residual(self, rows: Value) -> Value:
+        changed = self.node("Tanh", [rows.name], rows.dims)
+        return self.node("Add", self.draw(st.permutations([rows.name, changed.name])), rows.dims)
+
+    def _columns(self, rows: Value) -> Value:
+        batch, axis, width = rows.dims
+        columns = self.node("Transpose", [rows.name], (batch, width, axis), perm=[0, 2, 1])
+        changed = self.node("Tanh", [columns.name], columns.dims)
+        return self.node("Transpose", [changed.name], rows.dims, perm=[0, 2, 1])
+
+    def _sequence_first(self, rows: Value) -> Value:
+        """[B, S, D] as [S, B, D] through a layer, as modules of the older kind have it."""
+        batch, axis, width = rows.dims
+        turned = self.node("Transpose", [rows.name], (axis, batch, width), perm=[1, 0, 2])
+        return self.node("Transpose", [self._layer(turned).name], rows.dims, perm=[1, 0, 2])
+
+    def _flat(self, rows: Value) -> Value:
+        """[B, S, D] as [B * S, D] through a product, as layers for matrices have it."""
         count = self.node("Mul", [self.size(str(rows.dims[0])), self.size(str(rows.dims[1]))], (1,), "int64").name
         target = self.node("Concat", [count, self.constant([WIDTH])], (2,), "int64", axis=0).name
         flat = self.node("Reshape", [rows.name, target], ("flat", WIDTH), allowzero=0)
-        return self.node("MatMul", [flat.name, self.weight(WIDTH, WIDTH)], flat.dims)
+        return self.reshape(self._linear(flat), rows.dims)
 
     def _split_heads(self, rows: Value) -> Value:
         batch, axis, _ = rows.dims
@@ -187,6 +201,17 @@ class GraphMaker:
         if op == "ReduceMean" and rows.dims[1] != CANDIDATES:
             op = "ReduceSum"
         return self.node(op, [rows.name, self.constant([1])], (BATCH, WIDTH), keepdims=0)
+
+    def one_row(self, rows: Value) -> Value:
+        """The first or the last of [B, S, D]: [B, D]."""
+        return self.node("Gather", [rows.name, self.constant(np.array(self.choose([0, -1])))], (BATCH, WIDTH), axis=1)
+
+    def truncated(self, rows: Value) -> Value:
+        """The sum of the first or last three of [B, S, D], or of as many as there are: [B, D]."""
+        start, end = self.choose([(0, 3), (-3, int(np.iinfo(np.int64).max))])
+        few = self.node("Slice", [rows.name, *map(self.constant, ([start], [end], [1]))], (BATCH, "few", WIDTH))
+        mapped = self._linear(few)
+        return self.node("ReduceSum", [mapped.name, self.constant([1])], (BATCH, WIDTH), keepdims=0)
 
     def model(self, output: Value) -> onnx.ModelProto:
         def info(value: Value, name: str) -> onnx.ValueInfoProto:
@@ -294,30 +319,40 @@ def _first_values(maker: GraphMaker) -> Pool:
 
 
 def _step(maker: GraphMaker, pool: Pool) -> None:
-    way = maker.choose(["rowwise", "rowwise", "mask", "pool", "attention", "mix", "vector", "add vector", "self"])
+    """Make one more value of some that there are."""
     rows = maker.choose(pool.rows)
-    if way == "rowwise":
-        pool.rows.append(maker.rowwise(rows))
-    elif way == "mask":
-        masks = [mask for mask in pool.mask_along(rows.dims[1]) if mask is not None]
-        pool.rows.append(maker.masked_rows(rows, maker.choose(masks)))
-    elif way == "pool":
-        pool.vectors.append(maker.pooled(rows))
-    elif way == "attention":
-        keys = maker.choose(pool.rows)
+    same_axis = [mask for mask in pool.masks if mask.dims[1] == rows.dims[1]]
+
+    def attention(keys: Value) -> None:
         pool.rows.append(maker.attention(rows, keys, maker.choose(pool.mask_along(keys.dims[1]))))
-    elif way == "self":
-        pool.rows.append(maker.attention(rows, rows, maker.choose(pool.mask_along(rows.dims[1]))))
-    elif way == "mix":
-        others = pool.rows_along(str(rows.dims[1]))
-        pool.rows.append(maker.node(maker.choose(["Add", "Mul"]), [rows.name, maker.choose(others).name], rows.dims))
-    elif way == "vector":
+
+    def mix() -> None:
+        other = maker.choose(pool.rows_along(str(rows.dims[1])))
+        pool.rows.append(maker.node(maker.choose(["Add", "Mul"]), [rows.name, other.name], rows.dims))
+
+    def vector() -> None:
         left, right = maker.choose(pool.vectors), maker.choose(pool.vectors)
         both = maker.node("Concat", [left.name, right.name], (BATCH, 2 * WIDTH), axis=-1)
         pool.vectors.append(maker.node("MatMul", [both.name, maker.weight(2 * WIDTH, WIDTH)], (BATCH, WIDTH)))
-    else:
-        spread = maker.expand(maker.choose(pool.vectors), str(rows.dims[1]))
-        pool.rows.append(maker.node("Add", [rows.name, spread.name], rows.dims))
+
+    def spread() -> None:
+        wide = maker.expand(maker.choose(pool.vectors), str(rows.dims[1]))
+        pool.rows.append(maker.node("Add", [rows.name, wide.name], rows.dims))
+
+    ways: list[Callable[[], None]] = [
+        lambda: pool.rows.append(maker.rowwise(rows)),
+        lambda: pool.rows.append(maker.rowwise(rows)),
+        lambda: pool.rows.append(maker.masked_rows(rows, maker.choose(same_axis))),
+        lambda: pool.vectors.append(maker.pooled(rows)),
+        lambda: pool.vectors.append(maker.one_row(rows)),
+        lambda: pool.vectors.append(maker.truncated(rows)),
+        lambda: attention(maker.choose(pool.rows)),
+        lambda: attention(rows),
+        mix,
+        vector,
+        spread,
+    ]
+    maker.draw(st.sampled_from(ways))()
 
 
 def _joint_sequence(maker: GraphMaker, pool: Pool) -> None:
@@ -363,27 +398,37 @@ def _slice_rows(maker: GraphMaker, rows: Value, dims: tuple[Dim, ...], way: str)
 
 
 def _joint_step(maker: GraphMaker, rows: Value, history: Value, mask: Value, history_mask: Value) -> Value:
-    way = maker.choose(["rowwise", "rowwise", "mask", "read history", "read own history", "qkv", "read all", "select"])
-    if way == "mask":
-        return maker.masked_rows(rows, mask)
-    if way == "read history":
-        return maker.attention(rows, history, history_mask)
-    if way == "read own history":
+    def read_own_history() -> Value:
         keys = _slice_rows(maker, rows, (BATCH, HISTORY, WIDTH), "slice")
         return maker.node("Add", [rows.name, maker.attention(rows, keys, history_mask).name], rows.dims)
-    if way == "read all":
-        return maker.attention(rows, rows, maker.choose([None, mask]))
-    if way == "select":
-        pairs = maker.node("MatMul", [rows.name, maker.weight(WIDTH, 2 * WIDTH)], (BATCH, JOINT, 2 * WIDTH))
-        apart = maker.reshape(pairs, (BATCH, JOINT, 2, WIDTH))
-        return maker.node("Gather", [apart.name, maker.constant(np.array(1))], rows.dims, axis=2)
-    if way == "qkv":
-        wide = maker.node("MatMul", [rows.name, maker.weight(WIDTH, 2 * WIDTH)], (BATCH, JOINT, 2 * WIDTH))
-        name = f"tensor_{len(maker.nodes)}"
-        names = [f"{name}_gate", f"{name}_value"]
-        maker.nodes.append(helper.make_node("Split", [wide.name], names, f"{name}/Split", axis=-1, num_outputs=2))
-        return maker.node("Mul", names, rows.dims)
-    return maker.rowwise(rows)
+
+    ways: list[Callable[[], Value]] = [
+        lambda: maker.rowwise(rows),
+        lambda: maker.rowwise(rows),
+        lambda: maker.masked_rows(rows, mask),
+        lambda: maker.attention(rows, history, history_mask),
+        read_own_history,
+        lambda: maker.attention(rows, rows, maker.choose([None, mask])),
+        lambda: _split_product(maker, rows),
+        lambda: _selected_product(maker, rows),
+    ]
+    return maker.draw(st.sampled_from(ways))()
+
+
+def _split_product(maker: GraphMaker, rows: Value) -> Value:
+    """Two halves of one product, taken apart by Split."""
+    wide = maker.node("MatMul", [rows.name, maker.weight(WIDTH, 2 * WIDTH)], (*rows.dims[:2], 2 * WIDTH))
+    name = f"tensor_{len(maker.nodes)}"
+    names = [f"{name}_gate", f"{name}_value"]
+    maker.nodes.append(helper.make_node("Split", [wide.name], names, f"{name}/Split", axis=-1, num_outputs=2))
+    return maker.node("Mul", names, rows.dims)
+
+
+def _selected_product(maker: GraphMaker, rows: Value) -> Value:
+    """One half of one product, taken by Gather."""
+    wide = maker.node("MatMul", [rows.name, maker.weight(WIDTH, 2 * WIDTH)], (*rows.dims[:2], 2 * WIDTH))
+    apart = maker.reshape(wide, (*rows.dims[:2], 2, WIDTH))
+    return maker.node("Gather", [apart.name, maker.constant(np.array(1))], rows.dims, axis=2)
 
 
 def _scores(maker: GraphMaker, pool: Pool) -> Value:
