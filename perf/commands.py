@@ -32,7 +32,11 @@ def _add_bench(commands: Subparsers) -> None:
         description="Time every arm of built models on the same server, in turn, on one random request, after checking "
         "that all arms give the same scores.",
     )
-    parser.add_argument("--models", required=True, nargs="+", metavar="NAME", help="zoo models, built before")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--models", nargs="+", metavar="NAME", help="zoo models, built before")
+    what.add_argument(
+        "--claims", action="store_true", help="measure what the papers claim of their models instead, in process"
+    )
     parser.add_argument("--size", default="", metavar="NAME=N,...", help="their sizes, as given to `cleave build`")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which arms (default: all)")
     parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
@@ -45,6 +49,8 @@ def _add_bench(commands: Subparsers) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.claims:
+        return _claims()
     from builders import sources  # noqa: PLC0415 - torch is slow to import
     from builders.repository import repository_folder  # noqa: PLC0415
     from perf.arms import ARM_NAMES, Arms  # noqa: PLC0415
@@ -70,6 +76,17 @@ def _bench(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({name: [dataclasses.asdict(r) for r in rows] for name, rows in results.items()}, indent=2))
     return 0
+
+
+def _claims() -> int:
+    """1 if a claim does not hold."""
+    from perf.claims import check_claims  # noqa: PLC0415 - torch is slow to import
+
+    failed = 0
+    for claim in check_claims():
+        print(claim, flush=True)
+        failed |= not claim.holds
+    return int(failed)
 
 
 def _random_request(ranker: Ranker, options: argparse.Namespace) -> tuple[Request, dict[str, int]]:

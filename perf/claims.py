@@ -1,0 +1,216 @@
+"""Measures what the papers claim of their models, in process: `cleave bench --claims`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from tqdm import tqdm
+
+from builders.draw import Arrays, draw_inputs
+from builders.item_table import id_tensor, with_item_table
+from builders.runtime import OnnxRunner
+from builders.sources import load_ranker
+from builders.split import Cut, cut_ranker
+from builders.summary_dtype import with_summary_dtype
+
+CALLS = 9
+"""Of a measurement; the median counts."""
+MIB = 1 << 20
+CATALOGUE_ITEMS = 1682
+"""Of the item table: as many as MovieLens-100k has films."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure against its target."""
+
+    what: str
+    measured: float
+    target: float
+    holds: bool
+    details: str
+
+    def __str__(self) -> str:
+        verdict = "holds" if self.holds else "FAILS"
+        return f"{verdict}  {self.what}: {self.measured:.4g} (target: {self.target:g})\n       {self.details}"
+
+
+def check_claims() -> Iterator[Claim]:
+    """Each claim in turn, as soon as it is measured."""
+    checks: Sequence[Callable[[], Claim]] = (
+        _vista_scoring,
+        _vista_encoding_time,
+        _vista_encoding_memory,
+        _vista_int8_bytes,
+        _lime_slope,
+        _lime_xor_encoding,
+        _micro_batches_exact,
+    )
+    with tqdm(checks, file=sys.stderr, leave=False) as progress:
+        for check in progress:
+            progress.set_description(check.__name__.strip("_"))
+            yield check()
+
+
+@cache
+def _cut(name: str, **sizes: int) -> Cut:
+    cut, _ = cut_ranker(load_ranker(name, sizes))
+    return cut
+
+
+def _inputs(cut: Cut, history: int, candidates: int) -> Arrays:
+    sizes = {"history": history, "candidates": candidates}
+    return draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(0))
+
+
+def _medians(calls: Mapping[int, Callable[[], object]], count: int = CALLS) -> dict[int, float]:
+    """Median milliseconds of each call, taken in turn after a warm-up of each."""
+    times: dict[int, list[float]] = {key: [] for key in calls}
+    for call in calls.values():
+        call()
+    for _ in range(count):
+        for key, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[key].append((time.perf_counter() - start) * 1000)
+    return {key: float(np.median(values)) for key, values in times.items()}
+
+
+def _at(times: Mapping[int, float], of: str) -> str:
+    return ", ".join(f"{value:,.2f} ms at {of} = {key:,}" for key, value in times.items())
+
+
+def _vista_scoring() -> Claim:
+    cut = _cut("vista")
+    encoder, scorer = OnnxRunner(cut.history_encoder), OnnxRunner(cut.candidate_scorer)
+    requests = {n: _inputs(cut, n, 512) for n in (1_000, 1_000_000)}
+    kept = {n: {**inputs, **encoder(inputs)} for n, inputs in requests.items()}
+    times = _medians({n: partial(scorer, inputs) for n, inputs in kept.items()}, 51)
+    short, long = times.values()
+    difference = abs(long / short - 1)
+    return Claim(
+        "VISTA, summary kept, m = 512: change of the score time from 1,000 to 1,000,000 events",
+        difference, 0.05, difference < 0.05, _at(times, "n"),
+    )  # fmt: skip
+
+
+def _vista_encoding_time() -> Claim:
+    cut = _cut("vista")
+    encoder = OnnxRunner(cut.history_encoder)
+    requests = {n: _inputs(cut, n, 1) for n in (100_000, 1_000_000)}
+    times = _medians({n: partial(encoder, inputs) for n, inputs in requests.items()}, 3)
+    ratio = times[1_000_000] / times[100_000]
+    return Claim("VISTA: time to encode 1,000,000 events over 100,000", ratio, 11, ratio < 11, _at(times, "n"))
+
+
+def _vista_encoding_memory() -> Claim:
+    cut = _cut("vista")
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "encoder.onnx")
+        file.write_bytes(cut.history_encoder.SerializeToString())
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            idle, peak = pool.apply(_peak_memory, (file, _inputs(cut, 1_000_000, 1)))
+    return Claim(
+        "VISTA: memory to encode 1,000,000 events, MiB above idle", (peak - idle) / MIB, 4096,
+        peak - idle < 4096 * MIB, f"{idle / MIB:,.0f} MiB idle, {peak / MIB:,.0f} MiB at the peak",
+    )  # fmt: skip
+
+
+def _peak_memory(file: Path, inputs: Arrays) -> tuple[int, int]:
+    """Bytes in use before and at the peak of one run, in a process of its own."""
+    encoder = OnnxRunner(onnx.load(file))
+    idle = _memory("VmRSS")
+    encoder(inputs)
+    return idle, _memory("VmHWM")
+
+
+def _memory(field: str) -> int:
+    """Bytes of this process by /proc: `getrusage` would count the peak of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def _vista_int8_bytes() -> Claim:
+    cut = with_summary_dtype(_cut("vista", seeds=128, width=64), "int8")
+    count = cut.summary_bytes(cut.ranker.sizes("opt"))
+    names = ", ".join(f"{tensor.name} {tensor.dtype}" for tensor in cut.summary)
+    return Claim("VISTA: bytes of a summary of 128 tokens of width 64 in int8", count, 9216, count <= 9216, names)
+
+
+def _lime_slope() -> Claim:
+    slopes = {}
+    for name in ("lime_xor", "append"):
+        cut = _cut(name)
+        if name == "lime_xor":
+            cut = with_item_table(cut, _catalogue(cut))
+        encoder, scorer = OnnxRunner(cut.history_encoder), OnnxRunner(cut.candidate_scorer)
+        calls = {}
+        for m in (1_024, 32_768):
+            inputs = _inputs(cut, 1_024, m)
+            inputs |= {key: values[None, np.arange(m) % CATALOGUE_ITEMS] for key, values in _catalogue(cut).items()}
+            calls[m] = partial(scorer, {**inputs, **encoder(inputs)})
+        times = _medians(calls, 5)
+        slopes[name] = (times[32_768] - times[1_024]) / (32_768 - 1_024) * 1e6
+    share = slopes["lime_xor"] / slopes["append"]
+    details = ", ".join(f"{name} {slope:,.0f} ns a candidate" for name, slope in slopes.items())
+    return Claim(
+        "LIME with the item table, n = 1024: cost of one more candidate over append's", share, 1 / 20,
+        share <= 1 / 20, details,
+    )  # fmt: skip
+
+
+def _catalogue(cut: Cut) -> Arrays:
+    """Random items, each id once."""
+    sizes = {axis.name: axis.min for axis in cut.ranker.axes} | {cut.ranker.candidate_axis.name: CATALOGUE_ITEMS}
+    inputs = draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(1))
+    items = {tensor.name: inputs[tensor.name][0] for tensor in cut.ranker.candidate}
+    return items | {id_tensor(cut.ranker).name: np.arange(1, CATALOGUE_ITEMS + 1)}
+
+
+def _lime_xor_encoding() -> Claim:
+    cut = _cut("lime_xor")
+    encoder = OnnxRunner(cut.history_encoder)
+    requests = {2**power: _inputs(cut, 2**power, 1) for power in (10, 12, 14, 16)}
+    times = _medians({n: partial(encoder, inputs) for n, inputs in requests.items()})
+    counts = np.log(list(times))
+    slope = float(np.polyfit(counts, np.log(list(times.values())), 1)[0])
+    return Claim(
+        "LIME-XOR: exponent of the encoding time in n, from 2^10 to 2^16", slope, 1.1, slope <= 1.1, _at(times, "n")
+    )
+
+
+def _micro_batches_exact() -> Claim:
+    """M-FALCON: 16,384 candidates in micro-batches against one summary, and what each size costs."""
+    cut = _cut("hstu")
+    encoder, scorer = OnnxRunner(cut.history_encoder), OnnxRunner(cut.candidate_scorer)
+    total = 16_384
+    inputs = _inputs(cut, 1_024, total)
+    inputs |= encoder(inputs)
+    candidates = [tensor.name for tensor in cut.ranker.candidate]
+    output = cut.ranker.output[0].name
+
+    def scores(size: int) -> np.ndarray:  # type: ignore[type-arg]
+        parts = [
+            scorer({**inputs, **{name: inputs[name][:, first : first + size] for name in candidates}})[output]
+            for first in range(0, total, size)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    one_pass = scores(total)
+    sizes = [2**power for power in range(8, 15)]
+    difference = max(float(np.abs(scores(size) - one_pass).max()) for size in sizes)
+    times = _medians({size: partial(scores, size) for size in sizes}, 3)
+    return Claim(
+        "HSTU, m = 16,384: largest difference between micro-batches and one pass", difference, 1e-5,
+        difference <= 1e-5, _at(times, "micro-batch"),
+    )  # fmt: skip
