@@ -22,7 +22,7 @@ class OnnxRunner:
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str] | None = None, optimized: bool = True) -> None:
         """`outputs`: names to compute, by default the graph's outputs; `optimized`: let ONNX Runtime fuse nodes."""
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised
         options.enable_cpu_mem_arena = False  # the largest shapes are run once and need not stay reserved
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -68,6 +68,7 @@ def graph(body: str, **weights: NDArray[Any] | list[int]) -> onnx.ModelProto:
         "table": np.random.default_rng(1).standard_normal((NUM_IDS, WIDTH)).astype(np.float32),
         "zero": np.array([0]),
         "one": np.array([1]),
+        "minus_two": np.array([-2]),
         "two": np.array([2]),
         "last": np.array([-1]),
         "end": np.array([np.iinfo(np.int64).max]),
