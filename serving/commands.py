@@ -75,15 +75,17 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from serving.repository import SUMMARY_CACHE, models_of  # noqa: PLC0415 - other commands need no server
-    from serving.triton import Ports, TritonServer  # noqa: PLC0415
+    from serving.ports import Ports  # noqa: PLC0415 - other commands need no server
+    from serving.repository import SUMMARY_CACHE, models_of  # noqa: PLC0415
+    from serving.triton import TritonServer  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
     models = [model for name in names for model in models_of(repository, name)]
     cached = any(model.endswith(SUMMARY_CACHE) for model in models)
     log = Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
-    on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both, as a shell starts what it runs in the background with SIGINT ignored.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _store(options, cached) as store:
             server = TritonServer(
@@ -106,7 +108,8 @@ def _serve(options: argparse.Namespace) -> int:
         print("stopped", file=sys.stderr)
         return 0
     finally:
-        signal.signal(signal.SIGTERM, on_terminate)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:

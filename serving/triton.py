@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
 import os
 import re
@@ -12,39 +11,32 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from serving.errors import ServingError
 from serving.installation import Installation, assemble_backends, environment, find_installation
+from serving.ports import LOOPBACK, Ports, choose_ports
 from serving.repository import check_models
 from serving.server_log import failure_from_log, tail
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
 """Nobody but this process decides what is loaded, mapped into memory or written to disk."""
 
+_DIE_WITH_PARENT = (
+    "import ctypes, os, signal, sys; PR_SET_PDEATHSIG = 1; "
+    "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
+)
 _SHARED_MEMORY = re.compile(r"/dev/shm/\S+")
 EXIT_TIMEOUT_S = 10
 """For requests under way when the server is stopped; Triton never answers some requests of batch size 0."""
 POLL_S = 0.02
 ATTEMPTS = 3
-LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Ports to listen on; None where any free one will do."""
-
-    http: int | None = None
-    grpc: int | None = None
-    metrics: int | None = None
-
-    def items(self) -> Iterator[tuple[str, int | None]]:
-        yield from (("http", self.http), ("grpc", self.grpc), ("metrics", self.metrics))
 
 
 class TritonServer:
@@ -188,7 +180,7 @@ class TritonServer:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(installation.binary), *self._flags(installation)],
+                [*_end_with_this_process(), str(installation.binary), *self._flags(installation)],
                 cwd=empty,
                 env={**environment(installation), **self.variables},
                 stdin=subprocess.DEVNULL,
@@ -200,6 +192,7 @@ class TritonServer:
     def _flags(self, installation: Installation) -> Iterator[str]:
         assert self._folder is not None
         key = f"closed={secrets.token_hex()}"
+        address = socket.gethostbyname(self.host)  # Triton's HTTP is deaf on a name
         yield f"--model-repository={self.repository.resolve()}"
         yield f"--backend-directory={self._folder / 'backends'}"
         yield f"--cache-directory={installation.caches}"
@@ -212,7 +205,7 @@ class TritonServer:
         yield f"--grpc-restricted-protocol={CLOSED_APIS}:{key}"
         yield f"--http-restricted-api={CLOSED_APIS}:{key}"
         for service, port in self.ports.items():
-            yield f"--{service}-address={self.host}"
+            yield f"--{service}-address={address}"
             yield f"--{service}-port={port}"
         yield from ["--log-verbose=1"] * self.verbose
 
@@ -242,36 +235,16 @@ class TritonServer:
         return ready
 
 
+def _end_with_this_process() -> list[str]:
+    """What runs the command behind it so that it is stopped even if this process is killed.
+
+    Linux ties that to the thread which starts it, so only the main thread, which lives as long as the process, may.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT]
+
+
 def shared_memory_of(pid: int) -> list[Path]:
     """The regions of shared memory that a process has mapped."""
     return [Path(region) for region in set(_SHARED_MEMORY.findall(Path(f"/proc/{pid}/maps").read_text()))]
-
-
-def choose_ports(host: str, asked: Ports) -> Ports:
-    """`asked` with a free port for every None.
-
-    Raises:
-        ServingError: a port is taken, asked for twice, or not ours to listen on; names its flag.
-    """
-    with contextlib.ExitStack() as held:
-        chosen = {}
-        # Ports that were asked for come first, so that none of them is taken as a free one.
-        for service, port in sorted(asked.items(), key=lambda item: item[1] is None):
-            listening = held.enter_context(socket.socket())
-            # As Triton does; a port in TIME_WAIT is free.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listening.bind((host, port or 0))
-                listening.listen()
-            except (OSError, OverflowError) as error:
-                if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
-                    raise ServingError(
-                        f"--host {host}: expected an address of this machine, got: {error}; use 127.0.0.1, or 0.0.0.0 "
-                        "for all of its addresses"
-                    ) from error
-                raise ServingError(
-                    f"--{service}-port {port}: expected a free port, got: {getattr(error, 'strerror', None) or error}; "
-                    "stop what uses it or choose another"
-                ) from error
-            chosen[service] = listening.getsockname()[1]
-    return replace(asked, **chosen)

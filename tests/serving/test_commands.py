@@ -14,7 +14,7 @@ import pytest
 import tritonclient.grpc as grpcclient
 
 import cleave
-from serving.triton import Ports, choose_ports
+from serving.ports import Ports, choose_ports
 from tests.serving import toy
 
 STOP_S = 30
@@ -23,7 +23,8 @@ STOP_S = 30
 @contextmanager
 def _served(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "cleave", "serve", *arguments],
+        # As a shell starts what it runs in the background: with Ctrl-C ignored.
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "cleave", "serve", *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(Path(cleave.__file__).parent)},
         stdout=subprocess.PIPE,

@@ -95,9 +95,8 @@ def test_an_official_backend_is_preferred_to_ours(tmp_path: Path) -> None:
     (tmp_path / "own" / "backends" / "onnxruntime" / "libtriton_onnxruntime.so").touch()
     own = tmp_path / "own" / "backends"
     assemble_backends(Installation(binary, own, tmp_path / "caches"), tmp_path / "backends")
-    assert {folder.name: folder.resolve() for folder in (tmp_path / "backends").iterdir()} == {
-        name: own / name for name in ("python", "onnxruntime", "tensorrt")
-    }
+    for name in ("python", "onnxruntime", "tensorrt"):
+        assert (tmp_path / "backends" / name).resolve() == own / name
 
 
 def test_the_backend_s_python_imports_what_ours_does_and_no_module_of_the_caller(
@@ -116,3 +115,11 @@ def test_the_backend_s_python_imports_what_ours_does_and_no_module_of_the_caller
     import serving
 
     assert shown.stdout.split() == [serving.__file__, np.__file__]
+
+
+def test_what_the_caller_says_of_memory_goes_before_what_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    variables = environment(find_installation())
+    assert variables["MALLOC_TRIM_THRESHOLD_"] == "1"
+    assert variables["MALLOC_MMAP_THRESHOLD_"] == str(installation.KEPT_BYTES)

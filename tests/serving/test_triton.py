@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +19,8 @@ from tritonclient.utils import InferenceServerException
 
 from builders.manifest import ManifestError, sha256_of
 from serving.errors import ServingError
-from serving.triton import Ports, TritonServer, choose_ports, shared_memory_of
+from serving.ports import Ports, choose_ports
+from serving.triton import TritonServer, shared_memory_of
 from tests.serving import toy
 
 
@@ -91,6 +94,17 @@ def test_a_server_says_where_it_is_and_leaves_nothing_behind(repository: Path) -
     assert not log.exists()
 
 
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
+def test_a_host_may_be_a_name_or_all_addresses(host: str, repository: Path) -> None:
+    with TritonServer(repository, ["lookup_whole"], host=host) as server:
+        with urllib.request.urlopen(f"{server.http_url}/v2/health/ready") as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(server.metrics_url) as answer:
+            assert b"nv_inference_count" in answer.read()
+        with grpcclient.InferenceServerClient(server.grpc_url) as client:
+            assert client.is_server_live()
+
+
 def test_a_killed_server_leaves_nothing_behind(repository: Path) -> None:
     server = TritonServer(repository, ["lookup_whole"])
     server.start()
@@ -101,6 +115,21 @@ def test_a_killed_server_leaves_nothing_behind(repository: Path) -> None:
     server.stop()
     _wait_for_none(lambda: _processes(pid))
     assert not any(region.exists() for region in regions)
+
+
+def test_a_server_ends_with_the_process_that_started_it(repository: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from serving.triton import TritonServer\n"
+        "server = TritonServer(Path(sys.argv[1]), ['lookup_whole']); server.start(); print(server.pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code, str(repository)], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    pid = int(starter.stdout.readline())
+    assert _processes(pid)
+    starter.kill()
+    starter.communicate()
+    _wait_for_none(lambda: _processes(pid))
 
 
 def test_nobody_else_may_load_models_or_map_memory(server: TritonServer, client: Any) -> None:
