@@ -1,0 +1,31 @@
+"""Cuts that need no export, for what comes after the cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from builders.split import Cut, split
+from tests.builders.graphs import graph, ranker
+
+SMALL = """
+    real = Greater(ids, two)
+    mask = Unsqueeze(real, one)
+    [key] keys = MatMul(events, w)
+    transposed = Transpose<perm=[0,2,1]>(keys)
+    [item] mapped = MatMul(features, w)
+    weights = MatMul(mapped, transposed)
+    [total] sums = ReduceSum<keepdims=0>(profile, last)
+    biased = Where(mask, weights, zero_float)
+    hour_sum = ReduceSum<keepdims=0>(hour, last)
+    of_users = Mul(sums, hour_sum)
+    column = Unsqueeze(of_users, one)
+    read = ReduceSum<keepdims=0>(biased, last)
+    scores = Add(read, column)
+"""
+"""Keeps keys, a mask and one number a user."""
+
+
+@pytest.fixture(scope="session")
+def small_cut() -> Cut:
+    return split(graph(SMALL, zero_float=np.array(0, np.float32)), ranker(), {})
