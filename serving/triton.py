@@ -79,7 +79,7 @@ class TritonServer:
         self._asked_log = log
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._shared_memory: list[Path] = []
+        self._shared_memory: set[Path] = set()
 
     @property
     def grpc_url(self) -> str:
@@ -157,6 +157,8 @@ class TritonServer:
         """Let requests under way finish, end the server and everything it started, and remove its folder."""
         process, folder, self._process, self._folder = self._process, self._folder, None, None
         if process is not None:
+            if process.poll() is None:
+                self._shared_memory |= shared_memory_of(process.pid)
             try:
                 process.terminate()
                 process.wait(EXIT_TIMEOUT_S + 10)
@@ -169,7 +171,7 @@ class TritonServer:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         for region in self._shared_memory:
-            region.unlink(missing_ok=True)  # a killed server leaves them behind
+            region.unlink(missing_ok=True)  # a server that is killed, or stopped while it loads, leaves them behind
 
     def _launch(self, installation: Installation) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="cleave-triton-"))
@@ -245,6 +247,6 @@ def _end_with_this_process() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT]
 
 
-def shared_memory_of(pid: int) -> list[Path]:
+def shared_memory_of(pid: int) -> set[Path]:
     """The regions of shared memory that a process has mapped."""
-    return [Path(region) for region in set(_SHARED_MEMORY.findall(Path(f"/proc/{pid}/maps").read_text()))]
+    return {Path(region) for region in _SHARED_MEMORY.findall(Path(f"/proc/{pid}/maps").read_text())}
