@@ -10,7 +10,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from builders.errors import BuilderError
-from serving.errors import InputError, ServingError
+from serving.errors import InputError, RunError, ServingError
 from serving.summary_cache import Answer, Arrays, Request, SummaryCache
 from serving.summary_metrics import METRICS, Samples, Sums
 from serving.summary_policy import SummaryNotFoundError
@@ -19,14 +19,6 @@ from serving.summary_store import StoreError
 
 FORGET = "forget"
 """Request parameter: delete what is kept of the users."""
-
-
-class EncoderError(ServingError):
-    """The encoder's own refusal, with its status."""
-
-    def __init__(self, error: Any) -> None:
-        super().__init__(error.message())
-        self.code = error.code()
 
 
 class TritonPythonModel:
@@ -67,13 +59,16 @@ class TritonPythonModel:
         )
         response = await request.async_exec()
         if response.has_error():
-            raise EncoderError(response.error())
+            raise self.failure(response.error().message())
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+    def failure(self, message: str) -> ServingError:
+        """The encoder's refusal; Triton 2.51 tells a calling model its words and not its status."""
+        ours = message.startswith(f"model {self.settings.encoder!r}: input ")
+        return InputError(message) if ours else RunError(message)
 
 
 def _code(error: ServingError) -> Any:
-    if isinstance(error, EncoderError):
-        return error.code
     codes = {
         InputError: pb_utils.TritonError.INVALID_ARG,
         SummaryNotFoundError: pb_utils.TritonError.NOT_FOUND,
