@@ -27,9 +27,10 @@ class QuasiLinearBlock(nn.Module):
         SGLU(X) = (X W_u * X W_v) W_o
 
     The D x D `state` in the middle is a sum over rows: parts of a sequence may be added into it, and must all be in
-    before the outer phi. Decisions: N is the number of real tokens, events and seeds; no biases, as in TransNormerLLM,
-    and an SGLU of D. At a million rows every pass over them counts, so the products with W_v and with the output's W_o
-    are taken on the D x D side, and heads are the diagonal blocks of one state (phi(0) = 0), with no rows transposed.
+    before the outer phi. Decisions: N is the number of real tokens, events and seeds; SGLU has D hidden units; nothing
+    has a bias, so that padding is rows of zeros, which stay zeros in every layer and add nothing to a state. At a
+    million rows every pass over them counts: the products with W_v and with the output's W_o are taken on the D x D
+    side, and heads are the diagonal blocks of one state (phi(0) = 0), with no rows transposed.
     """
 
     heads_apart: Tensor
@@ -37,12 +38,12 @@ class QuasiLinearBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         check_heads("QuasiLinearBlock", width, heads)
-        self.norm_attention = nn.LayerNorm(width)
+        self.norm_attention = nn.LayerNorm(width, bias=False)
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.project = nn.Linear(width, width, bias=False)
-        self.norm_gate = nn.LayerNorm(width)
+        self.norm_gate = nn.LayerNorm(width, bias=False)
         self.gate = nn.Linear(width, width, bias=False)
         self.up = nn.Linear(width, width, bias=False)
         self.down = nn.Linear(width, width, bias=False)
@@ -50,12 +51,10 @@ class QuasiLinearBlock(nn.Module):
         block = torch.ones(width // heads, width // heads)
         self.register_buffer("heads_apart", torch.kron(torch.eye(heads), block), persistent=False)
 
-    def state(self, rows: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`phi(K)^T V` [B, D, D] of rows [B, S, D], or of those where mask [B, S] is true."""
+    def state(self, rows: Tensor) -> Tensor:
+        """`phi(K)^T V` [B, D, D] of rows [B, S, D]."""
         normed = self.norm_attention(rows)
         key = functional.silu(self.key(normed))
-        if mask is not None:
-            key = key * mask.unsqueeze(-1)
         state: Tensor = self.value(key.transpose(-1, -2) @ normed) * self.heads_apart
         return state
 
@@ -84,10 +83,11 @@ class Summarizer(nn.Module):
     def forward(self, events: Tensor, mask: Tensor) -> Tensor:
         """Events [B, N, D], read where mask [B, N] is true, to summary tokens [B, K, D]."""
         num_tokens = (mask.sum(1) + self.seeds.shape[0])[:, None, None]
+        events = events * mask.unsqueeze(-1)
         seeds = self.seeds.unsqueeze(0)
         for depth, block in enumerate(self.blocks, start=1):
             assert isinstance(block, QuasiLinearBlock)
-            state = (block.state(events, mask) + block.state(seeds)) / num_tokens
+            state = (block.state(events) + block.state(seeds)) / num_tokens
             seeds = block(seeds, state)
             if depth < len(self.blocks):
                 events = block(events, state)
