@@ -129,12 +129,18 @@ class SummaryCache:
     async def _publish_regularly(self) -> None:
         while True:
             await asyncio.sleep(PUBLISH_S)
+            await self._publish_now()
+
+    async def _publish_now(self) -> None:
+        try:
             await self._loop.run_in_executor(None, self._publish, *self._recorder.drain())
+        except Exception as error:  # without metrics the cache still serves
+            self._loop.call_exception_handler({"message": "summary cache: metrics", "exception": error})
 
     async def _finish(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._loop.run_in_executor(None, self._publish, *self._recorder.drain())
+        await self._publish_now()
         await self._store.close()
 
 
