@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from builders.cost import weight_bytes
+from builders.extract import ExtractError
 from builders.item_table import ItemTableError, id_tensor, split_item_tower
 from builders.split import Cut
 
@@ -41,7 +43,7 @@ def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
         "summary_bytes": cut.summary_bytes(sizes),
         "arm_flops": {"per_candidate": arms.per_candidate, "single_pass": arms.single_pass}
         | {"uncached": arms.uncached, "cached": arms.cached},
-        "ratio": arms.ratio(),
+        "ratio": {arm: ratio if math.isfinite(ratio) else None for arm, ratio in arms.ratio().items()},
         "first_mix": None
         if cut.first_mix is None
         else {
@@ -60,7 +62,7 @@ def _item_table(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any] | None:
     """What `cleave build --catalogue` would save with each request, and what a row of its table takes."""
     try:
         ids, tower = id_tensor(cut.ranker), split_item_tower(cut)
-    except ItemTableError:
+    except (ExtractError, ItemTableError):
         return None
     return {
         "saved_flops": cut.flops["item_tower"].at(sizes),
@@ -81,18 +83,15 @@ def report_text(cut: Cut, sizes: Mapping[str, int]) -> str:
     lines = [f"{cut.ranker.name}, one request of one user: {at}", ""]
     lines += [f"{'part':<18}{'FLOPs':>10}{'share':>8}  depends on"]
     lines += [
-        f"{part:<18}{quantity(flops[part]):>10}{flops[part] / parts:>8.1%}  {depends}"
+        f"{part:<18}{quantity(flops[part]):>10}{flops[part] / max(1, parts):>8.1%}  {depends}"
         for part, depends in whose.items()
     ]
     lines += [f"{'whole model':<18}{quantity(flops['whole']):>10}", ""]
     lines += [f"{'arm':<18}{'FLOPs':>10}{'ratio':>8}  FLOPs of per_candidate over the arm's"]
-    for arm, count in report["arm_flops"].items():
-        ratio = report["ratio"].get(arm, 1.0)
-        lines.append(
-            f"{arm:<18}{quantity(count):>10}{ratio:>7,.0f}x"
-            if ratio >= 10
-            else f"{arm:<18}{quantity(count):>10}{ratio:>7.2f}x"
-        )
+    lines += [
+        f"{arm:<18}{quantity(count):>10}{_ratio_text(report['ratio'].get(arm, 1.0)):>8}"
+        for arm, count in report["arm_flops"].items()
+    ]
     lines += ["", f"summary: {byte_quantity(report['summary_bytes'])} a user"]
     lines += [
         f"  {tensor['name']:<26} {tensor['dtype']:<8} [{', '.join(tensor['axes'])}]" for tensor in report["summary"]
@@ -108,6 +107,13 @@ def report_text(cut: Cut, sizes: Mapping[str, int]) -> str:
     if report["uncounted_nodes"]:
         lines += ["", f"not counted (unknown operator or shape): {', '.join(report['uncounted_nodes'])}"]
     return "\n".join(lines)
+
+
+def _ratio_text(ratio: float | None) -> str:
+    """Of an arm without FLOPs there is no ratio."""
+    if ratio is None:
+        return "-"
+    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.2f}x"
 
 
 def _mix_lines(report: Mapping[str, Any], share: float) -> list[str]:
