@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -17,6 +18,7 @@ from builders.split import Cut
 from builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
 
+ROOT = Path(__file__).parents[2]
 TRITON_TYPES = {
     onnx.TensorProto.FLOAT: "TYPE_FP32",
     onnx.TensorProto.INT64: "TYPE_INT64",
@@ -164,7 +166,7 @@ def test_committed_configs_have_what_does_not_depend_on_the_weights(name: str) -
     """Whether they are those of a build, `cleave build --check` says; it exports the model in full size."""
     for model, config in parsed(zoo_cut(name)).items():
         committed = text_format.Parse(
-            (DEFAULT_FOLDER / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
+            (ROOT / DEFAULT_FOLDER / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
         )
         assert set(entries(committed.input)) == set(entries(config.input))
         assert set(entries(committed.output)) == set(entries(config.output))

@@ -1,0 +1,150 @@
+"""Models as others write them: one sequence with masks, fused projections, torch's own attention layers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor as Values
+from torch import nn
+from torch.nn import functional
+
+from builders import Axis, Ranker, Tensor
+from builders.split import Cut, cut_ranker
+
+NUM_ITEMS = 60
+WIDTH = 8
+HEADS = 2
+HISTORY = Axis("history", min=1, opt=32, max=200)
+CANDIDATES = Axis("candidates", min=1, opt=16, max=64)
+
+
+def ranker_of(name: str, module: nn.Module) -> Ranker:
+    return Ranker(
+        name=name,
+        module=module,
+        user=(Tensor("history", "int64", (HISTORY,)),),
+        candidate=(Tensor("items", "int64", (CANDIDATES,)),),
+        output=(Tensor("scores", "float32", (CANDIDATES,)),),
+    )
+
+
+class FusedBlock(nn.Module):
+    """A pre-norm Transformer block with one projection for queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH)
+        )
+
+    def forward(self, rows: Values, mask: Values, num_keys: int | None = None) -> Values:
+        batch, count, _ = rows.shape
+        query, key, value = self.qkv(self.norm(rows)).chunk(3, dim=-1)
+        query = query.view(batch, count, HEADS, -1).transpose(1, 2)
+        key, value = (part[:, :num_keys].unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (key, value))
+        read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        rows = rows + self.out(read.transpose(1, 2).reshape(batch, count, WIDTH))
+        changed: Values = rows + self.mlp(rows)
+        return changed
+
+
+class Sequence(nn.Module):
+    """[history ; candidates] through fused blocks; subclasses say what is masked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        self.blocks = nn.ModuleList(FusedBlock() for _ in range(2))
+        self.score = nn.Linear(WIDTH, 1)
+
+    def run(self, history: Values, items: Values, mask: Values, num_keys: int | None) -> Values:
+        rows: Values = self.items(torch.cat([history, items], dim=1))
+        for block in self.blocks:
+            rows = block(rows, mask, num_keys)
+        return rows
+
+
+class KeysOfHistory(Sequence):
+    """Keys are the history's rows of one sequence, which `torch.split` takes apart at the end."""
+
+    def forward(self, history: Values, items: Values) -> Values:
+        num_events, num_candidates = history.shape[1], items.shape[1]
+        rows = self.run(history, items, (history != 0)[:, None, None, :], num_events)
+        _, candidates = torch.split(rows, [num_events, num_candidates], dim=1)
+        scores: Values = self.score(candidates).squeeze(-1)
+        return scores
+
+
+class JointMask(Sequence):
+    """M-FALCON as written in one sequence: history is causal, a candidate reads the history and itself."""
+
+    def forward(self, history: Values, items: Values) -> Values:
+        num_events, count = history.shape[1], history.shape[1] + items.shape[1]
+        places = torch.arange(count)
+        itself = torch.eye(count, dtype=torch.bool)
+        earlier = (places[None, :] <= places[:, None]) & (places < num_events)[None, :]
+        real = torch.cat([history, items], dim=1) != 0
+        mask = (earlier & real[:, None, :]) | itself
+        rows = self.run(history, items, mask[:, None], None)
+        scores: Values = self.score(rows).squeeze(-1)[:, num_events:]
+        return scores
+
+
+class TorchLayers(nn.Module):
+    """A `nn.TransformerEncoder` over the history, whose rows candidates read by `nn.MultiheadAttention`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, dropout=0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        padding = history == 0
+        padding = padding & ~padding.all(dim=1, keepdim=True)  # attention over no keys is not a number here
+        rows = self.encoder(self.items(history), src_key_padding_mask=padding)
+        candidates = self.items(items)
+        read, _ = self.attention(candidates, rows, rows, key_padding_mask=padding)
+        scores: Values = self.score(candidates + read).squeeze(-1)
+        return scores
+
+
+class SequenceFirst(TorchLayers):
+    """The same with the sequence before the batch, as torch's layers have it by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, dropout=0.1)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        padding = history == 0
+        padding = padding & ~padding.all(dim=1, keepdim=True)
+        rows = self.encoder(self.items(history).transpose(0, 1), src_key_padding_mask=padding)
+        candidates = self.items(items).transpose(0, 1)
+        read, _ = self.attention(candidates, rows, rows, key_padding_mask=padding)
+        scores: Values = self.score(candidates + read).squeeze(-1).transpose(0, 1)
+        return scores
+
+
+MODULES: dict[str, Any] = {
+    "keys_of_history": KeysOfHistory,
+    "joint_mask": JointMask,
+    "torch_layers": TorchLayers,
+    "sequence_first": SequenceFirst,
+}
+
+
+@functools.cache
+def foreign_cut(name: str) -> tuple[Cut, dict[str, int]]:
+    """The cut of one of these models, with random weights, and the ids that its graph was found to take."""
+    torch.manual_seed(0)
+    return cut_ranker(ranker_of(name, MODULES[name]()))
