@@ -132,16 +132,13 @@ def _fill(
     inputs: Sequence[_Entry],
     outputs: Sequence[_Entry],
     signature: str,
-    reshape: bool,
     optional: Sequence[_Entry] = (),
 ) -> None:
     config.max_batch_size = MAX_BATCH_SIZE
     for entries, field in ((inputs, config.input), (outputs, config.output)):
         for entry in entries:
-            added = field.add(name=entry.name, data_type=entry.type, dims=entry.dims or [1])
-            if not entry.dims and reshape:
-                # Triton has no tensors without dimensions; the graph reads one value a user as [batch].
-                added.reshape.SetInParent()
+            # One value a user has a dimension, too: see `builders.columns`.
+            field.add(name=entry.name, data_type=entry.type, dims=entry.dims or [1])
     names = {entry.name for entry in optional}
     for added in config.input:
         added.optional = added.name in names
@@ -150,8 +147,10 @@ def _fill(
 
 def _onnx_config(name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry], signature: str) -> Any:
     config = model_config_pb2.ModelConfig(name=name, backend="onnxruntime")
-    _fill(config, inputs, outputs, signature, reshape=True)
+    _fill(config, inputs, outputs, signature)
     config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
+    # Triton's default on a CPU is two, which compete for the same cores; the kind is left to it.
+    config.instance_group.add(count=1)
     return config
 
 
@@ -159,7 +158,7 @@ def _summary_cache_config(
     name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry], encoder: str, signature: str
 ) -> Any:
     config = model_config_pb2.ModelConfig(name=name, backend="summary_cache")
-    _fill(config, inputs, outputs, signature, reshape=False, optional=inputs)
+    _fill(config, inputs, outputs, signature, optional=inputs)
     for entry in config.input:
         entry.allow_ragged_batch = True  # each request is a history of its own
     # What waits is taken together; there is nothing to gain from waiting for more.
@@ -179,7 +178,7 @@ def _ensemble_config(
     optional: Sequence[_Entry] = (),
 ) -> Any:
     config = model_config_pb2.ModelConfig(name=name, platform="ensemble")
-    _fill(config, inputs, outputs, signature, reshape=False, optional=optional)
+    _fill(config, inputs, outputs, signature, optional=optional)
     for model, step_inputs, step_outputs in steps:
         step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
         _map(step.input_map, step_inputs)

@@ -35,8 +35,12 @@ class InputRules:
         """The rules of a model from its config as Triton gives it to a backend."""
         parameter = config.get("parameters", {}).get(SIGNATURE_PARAMETER)
         signature = json.loads(parameter["string_value"]) if parameter else {"inputs": {}, "axes": {}}
+        # Triton has no tensors without dimensions: one value a user is [batch, 1], unless the config reshapes it.
+        columns = {entry["name"] for entry in config.get("input", ()) if "reshape" not in entry}
         return InputRules(
-            axes={name: tuple(tensor["axes"]) for name, tensor in signature["inputs"].items()},
+            axes={
+                name: tuple(tensor["axes"]) or (1,) * (name in columns) for name, tensor in signature["inputs"].items()
+            },
             bounds={name: (axis["min"], axis["max"]) for name, axis in signature["axes"].items()},
             finite=frozenset(n for n, tensor in signature["inputs"].items() if tensor["role"] != COMPUTED_ROLE),
         )
