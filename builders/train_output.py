@@ -46,6 +46,7 @@ def save(trained: Trained, file: Path, command: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as temporary:
         written = Path(temporary) / file.name
         save_file(trained.ranker.module.state_dict(), written, metadata)
+        written.chmod(0o644)  # safetensors makes files that only their owner reads
         os.replace(written, file)
 
 
