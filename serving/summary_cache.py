@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from builders.spec import USER_ID
 from serving.errors import InputError, RunError, ServingError
+from serving.store_url import connection_from_url
 from serving.summary_metrics import Recorder, Samples, Sums
 from serving.summary_policy import Encode, SummaryPolicy
 from serving.summary_request import Lookup, Summary, lookups_from_inputs, outputs_from_summaries, user_ids_from_inputs
 from serving.summary_settings import Settings
-from serving.summary_store import NoStore, SummaryStore, connection_from_url
+from serving.summary_store import NoStore, SummaryStore
 
 MAX_ENCODINGS = 64
 """Calls of the encoder at a time; each holds a thread, which waits."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-import valkey.asyncio
-from valkey.exceptions import ResponseError, ValkeyClusterException, ValkeyError
+from valkey.exceptions import ResponseError, ValkeyClusterException
 
 from serving.errors import ServingError
+from serving.store_url import FAILURES
 from serving.summary_keys import Keys
 from serving.summary_layout import Layout
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from serving.summary_value import Flaw, KeptSummary, UnusableValueError, kept_from_value, value_from_kept
-
-TIMEOUT_S = 0.25
-"""For a connection and for an answer: encoding anew takes about as long. `?socket_timeout=` of the URL overrides it."""
 
 REST_S = 1.0
 """After it could not be reached the store is left alone for so long, so that a dead one does not slow every request."""
@@ -26,13 +21,8 @@ REST_S = 1.0
 KEPT_S = 7 * 24 * 3600
 """Nothing is kept for longer: it bounds what an older build, or a user who never returns, leaves behind."""
 
-CLUSTER = "+cluster"
-SCHEMES = ("redis", "rediss", "unix", f"redis{CLUSTER}", f"rediss{CLUSTER}")
-
 _DISPENSABLE = ("get", "sadd", "set")
 """Commands that are not even tried while the store is left alone."""
-
-_FAILURES = (ValkeyError, ValkeyClusterException, OSError, asyncio.TimeoutError)
 
 Absence = Literal["miss", "store_error", "off"] | Flaw
 """Why there is no summary: none is kept, it cannot be had, nothing is ever kept, or what is kept cannot be used."""
@@ -40,39 +30,6 @@ Absence = Literal["miss", "store_error", "off"] | Flaw
 
 class StoreError(ServingError):
     """The store did not do what it was asked."""
-
-
-def connection_from_url(url: str) -> Any:
-    """A client of a store that connects when it is first used, on the event loop it is used on.
-
-    Args:
-        url: `redis://[user:password@]host:port/db`, `rediss://` for TLS, `redis+cluster://` and `rediss+cluster://`
-            for a cluster, of which one node is enough, `unix:///path` for a socket.
-
-    Raises:
-        ServingError: this is no such URL.
-    """
-    scheme, _, rest = url.partition("://")
-    try:
-        if scheme not in SCHEMES:
-            raise ValueError(f"scheme {scheme!r}")
-        options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
-        if not scheme.endswith(CLUSTER):
-            return valkey.asyncio.Valkey.from_url(url, **options)
-        options |= {"cluster_error_retry_attempts": 1, "connection_error_retry_attempts": 1}
-        return valkey.asyncio.ValkeyCluster.from_url(f"{scheme.removesuffix(CLUSTER)}://{rest}", **options)
-    except (TypeError, ValueError, ValkeyError, ValkeyClusterException) as error:
-        raise ServingError(
-            f"--store: expected a URL such as redis://host:6379 ({', '.join(SCHEMES)}), got {without_secrets(url)} "
-            f"({error}); correct it"
-        ) from error
-
-
-def without_secrets(url: str) -> str:
-    """The URL as it may be printed."""
-    parts = urlsplit(url)
-    name, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"***{at}{host}" if name else host, query="").geturl()
 
 
 class NoStore:
@@ -95,7 +52,7 @@ class SummaryStore:
     """The summaries of one build of one encoder.
 
     Args:
-        connect: makes a client of the store, as `connection_from_url` does.
+        connect: makes a client of the store, as `serving.store_url.connection_from_url` does.
         keys: names the build, whose summaries alone are used.
         layout: what a summary must look like.
         recorder: gets errors, bytes and times.
@@ -159,7 +116,7 @@ class SummaryStore:
             raise StoreError("store: left alone after it could not be reached")
         try:
             result = await getattr(self._connection, command)(*arguments, **options)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._recorder.add(STORE_ERRORS, command)
             await self._recover(error)
             raise StoreError(f"store: {command}: {error}; see that it runs and can be reached") from error

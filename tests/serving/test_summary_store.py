@@ -19,10 +19,10 @@ import trustme
 import valkey
 import valkey.asyncio
 
-from serving.errors import ServingError
+from serving.store_url import connection_from_url
 from serving.summary_keys import Keys
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
-from serving.summary_store import KEPT_S, StoreError, SummaryStore, connection_from_url, without_secrets
+from serving.summary_store import KEPT_S, StoreError, SummaryStore
 from serving.summary_value import KeptSummary
 from tests.serving.summaries import BUILD, LAYOUT, OTHER_BUILD, FakeClock, history, summary_of
 
@@ -259,17 +259,3 @@ def _wait_for_cluster(server: Server) -> None:
     while _cluster(server, "CLUSTER INFO")["cluster_state"] != "ok":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-@pytest.mark.parametrize("url", ["http://host", "host:6379", "redis://host:port", "redis+cluster://host/3", ""])
-def test_a_url_of_no_store_is_refused(url: str) -> None:
-    with pytest.raises(ServingError, match=r"--store: expected a URL such as redis://host:6379 .*; correct it"):
-        connection_from_url(url)
-
-
-def test_a_password_is_not_printed() -> None:
-    assert without_secrets("rediss://ann:secret@host:1/2?password=secret") == "rediss://***@host:1/2"
-    assert without_secrets("redis://host:1") == "redis://host:1"
-    with pytest.raises(ServingError) as caught:
-        connection_from_url("redis://:secret@host:port")
-    assert "secret" not in str(caught.value)
