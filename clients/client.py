@@ -19,6 +19,7 @@ from clients.deadline import Deadline
 from clients.errors import DeadlineError, InvalidRequestError, NotFoundError, RankerError
 from clients.padding import (
     arrays_from_answer,
+    batches_from_users,
     outputs_from_answers,
     padded_batch,
     requests_from_arrays,
@@ -120,15 +121,28 @@ class AsyncRankerClient:
         time_left = Deadline(self._where, deadline)
         signature = await self._learned(time_left)
         arrays = arrays_for_warm(signature, user_id, history)
-        (answer,) = await self._ask_cache(signature, padded_batch(signature, arrays), (SUMMARY_STATUS,), time_left)
-        return status_from_answers([answer]) or ""
+        answers = await self._ask_cache(signature, [padded_batch(signature, arrays)], (SUMMARY_STATUS,), time_left)
+        return status_from_answers(answers) or ""
+
+    async def warm_all(self, histories: Mapping[UserId, Inputs], *, deadline: float | None = None) -> dict[UserId, str]:
+        """`warm` for many users, whose histories the server encodes together. Returns the status of each."""
+        time_left = Deadline(self._where, deadline)
+        signature = await self._learned(time_left)
+        users = {user_id: arrays_for_warm(signature, user_id, history) for user_id, history in histories.items()}
+        batches = batches_from_users(signature, users)
+        answers = await self._ask_cache(signature, [arrays for _, arrays in batches], (SUMMARY_STATUS,), time_left)
+        return {
+            user_id: status.decode()
+            for (user_ids, _), answer in zip(batches, answers, strict=True)
+            for user_id, status in zip(user_ids, answer[SUMMARY_STATUS].reshape(-1).tolist(), strict=True)
+        }
 
     async def forget(self, user_id: UserId, *, deadline: float | None = None) -> None:
         """Delete what the server keeps of a user. Raises: RankerError: it may still be kept."""
         time_left = Deadline(self._where, deadline)
         signature = await self._learned(time_left)
         arrays = {USER_ID: array_from_user_id(signature, user_id)[np.newaxis]}
-        await self._ask_cache(signature, arrays, (), time_left, (FORGET,))
+        await self._ask_cache(signature, [arrays], (), time_left, (FORGET,))
 
     async def infer(self, inputs: Mapping[str, ArrayLike], *, deadline: float | None = None) -> dict[str, Array]:
         """One request as it is: a row per user in every tensor, [batch, ...], nothing padded, nothing split.
@@ -188,15 +202,15 @@ class AsyncRankerClient:
     async def _ask_cache(
         self,
         signature: Signature,
-        request: Mapping[str, Array],
+        requests: Sequence[Mapping[str, Array]],
         outputs: Sequence[str],
         time_left: Deadline,
         flags: Sequence[str] = (),
     ) -> list[dict[str, Array]]:
-        """One request to the model that keeps the summaries of this one."""
+        """Requests to the model that keeps the summaries of this one."""
         assert signature.summary_cache is not None, "the id of the user was accepted"
         with self._learning_anew():
-            return await self._connected().infer(signature.summary_cache, [request], outputs, time_left.left(), flags)
+            return await self._connected().infer(signature.summary_cache, requests, outputs, time_left.left(), flags)
 
     async def _infer(
         self,
@@ -273,6 +287,7 @@ class RankerClient:
 
     rank = _blocking(AsyncRankerClient.rank)
     warm = _blocking(AsyncRankerClient.warm)
+    warm_all = _blocking(AsyncRankerClient.warm_all)
     forget = _blocking(AsyncRankerClient.forget)
     infer = _blocking(AsyncRankerClient.infer)
     signature = _blocking(AsyncRankerClient.signature)

@@ -8,7 +8,7 @@ import numpy as np
 
 from clients.errors import ServerError
 from clients.signature import CANDIDATE, SUMMARY_STATUS, Axis, Signature, Tensor
-from clients.validation import Array, sizes_of
+from clients.validation import Array, UserId, sizes_of
 
 KEPT = "hit"
 """The status of a summary that needed no encoding."""
@@ -34,6 +34,25 @@ def slices(num_candidates: int, largest: int) -> Iterator[slice]:
 def padded_batch(signature: Signature, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays of one user as a batch of one, padded."""
     return {name: padded(signature.inputs[name], array)[np.newaxis] for name, array in arrays.items()}
+
+
+def batches_from_users(
+    signature: Signature, users: Mapping[UserId, Mapping[str, Array]]
+) -> list[tuple[list[UserId], dict[str, Array]]]:
+    """Users of equal padded shapes together, as many as a request takes: their ids and their arrays, [batch, ...]."""
+    alike: dict[object, list[tuple[UserId, dict[str, Array]]]] = {}
+    for user_id, arrays in users.items():
+        batch = padded_batch(signature, arrays)
+        alike.setdefault(tuple(array.shape for array in batch.values()), []).append((user_id, batch))
+    size = signature.max_batch_size
+    groups = [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
+    return [
+        (
+            [user_id for user_id, _ in group],
+            {name: np.concatenate([batch[name] for _, batch in group]) for name in group[0][1]},
+        )
+        for group in groups
+    ]
 
 
 def requests_from_arrays(signature: Signature, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:

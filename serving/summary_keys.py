@@ -31,6 +31,35 @@ class Keys:
         return b"cleave:%b:summary:%b:digest:%b" % (self.ranker.encode(), build, name)
 
     @property
+    def refresh(self) -> RefreshKeys:
+        """What refreshes the ranker's summaries."""
+        return RefreshKeys(self.ranker)
+
+    @property
     def builds(self) -> bytes:
         """The set of hexadecimal names of all builds of the ranker that kept anything."""
         return b"cleave:%b:builds" % self.ranker.encode()
+
+
+@dataclass(frozen=True)
+class RefreshKeys:
+    """The keys of what refreshes the summaries of one ranker, whatever build serves it.
+
+    Those that are used together have the ranker in braces, which puts them on one node of a cluster.
+    """
+
+    ranker: str
+
+    def history(self, user_id: bytes) -> bytes:
+        """A sorted set of the user's events by time."""
+        return b"cleave:%b:history:%b" % (self.ranker.encode(), user_id)
+
+    @property
+    def due(self) -> bytes:
+        """A sorted set of users by the time (Unix, ms) at which they are to be encoded."""
+        return b"cleave:{%b}:due" % self.ranker.encode()
+
+    @property
+    def encoded(self) -> bytes:
+        """A sorted set of users by the time (Unix, ms) at which they were encoded last."""
+        return b"cleave:{%b}:encoded" % self.ranker.encode()

@@ -102,7 +102,16 @@ class SummaryStore:
         return True
 
     async def forget(self, user_id: bytes) -> None:
-        """Delete the summaries of a user, by whatever build. Raises: StoreError: one may still be kept."""
+        """Delete what is kept of a user: events first, of which a summary could be made again, then summaries by
+        whatever build.
+
+        Raises:
+            StoreError: something may still be kept.
+        """
+        refresh = self._keys.refresh
+        await self._ask("delete", refresh.history(user_id))
+        for users in (refresh.due, refresh.encoded):
+            await self._ask("zrem", users, user_id)
         builds = {self._keys.build.hex().encode(), *await self._ask("smembers", self._keys.builds)}
         for build in builds:
             await self._ask("delete", self._keys.of_user_and_build(user_id, build))

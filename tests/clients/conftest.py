@@ -28,6 +28,9 @@ class AsyncClientOnLoop:
     def warm(self, user_id: Any, history: Any, **arguments: Any) -> str:
         return self.loop.run_until_complete(self.client.warm(user_id, history, **arguments))
 
+    def warm_all(self, histories: Any, **arguments: Any) -> dict[Any, str]:
+        return self.loop.run_until_complete(self.client.warm_all(histories, **arguments))
+
     def forget(self, user_id: Any, **arguments: Any) -> None:
         self.loop.run_until_complete(self.client.forget(user_id, **arguments))
 

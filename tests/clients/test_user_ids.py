@@ -12,7 +12,7 @@ import pytest
 from clients import InvalidRequestError, NotFoundError, SignatureError
 from tests.clients import toy as toys
 from tests.clients.conftest import AsyncClientOnLoop, Connect
-from tests.clients.fake_triton import DTYPES, MAX_HISTORY, SIGNATURE, Arrays, FakeTriton, toy
+from tests.clients.fake_triton import DTYPES, MAX_BATCH, MAX_HISTORY, SIGNATURE, Arrays, FakeTriton, toy
 
 CACHED, SUMMARY_CACHE = "toy", "toy_summary_cache"
 CACHED_SIGNATURE: dict[str, Any] = {
@@ -33,8 +33,12 @@ class CachedTriton:
 
     def __call__(self, inputs: Arrays, context: grpc.ServicerContext) -> Arrays:
         user_id = inputs["user_id"].item() if "user_id" in inputs else b""
-        history = {name: inputs[name] for name in HISTORY if name in inputs}
         model, flags = self.triton.asked[-1]
+        history = {name: inputs[name] for name in HISTORY if name in inputs}
+        if len(inputs.get("user_id", [])) > 1:
+            return {
+                "summary_status": np.array([[b"miss of " + user_id.item()] for user_id in inputs["user_id"]], object)
+            }
         if flags:
             self.kept.pop(user_id, None)
             return {}
@@ -145,6 +149,18 @@ def test_warm_and_forget_ask_the_summary_cache(cached: FakeTriton, connect: Conn
         (SUMMARY_CACHE, {"forget"}),
     ]
     assert cached.requests[0]["visits"].shape == (1, 16), "padded as a request to rank would be"
+
+
+def test_many_users_are_warmed_together(cached: FakeTriton, connect: Connect) -> None:
+    lengths = {f"user {place}": 5 if place % 2 else 20 for place in range(2 * MAX_BATCH + 2)}
+    histories: Any = {
+        user_id: toys.arguments(num_candidates=1, num_visits=length)["history"] for user_id, length in lengths.items()
+    }
+    statuses = connect(cached.url, CACHED).warm_all({**histories, 7: histories["user 1"]})
+    assert statuses == {user_id: f"miss of {user_id}" for user_id in lengths} | {7: "miss"}
+    sizes = sorted((len(request["user_id"]), request["visits"].shape[1]) for request in cached.requests)
+    assert sizes == [(1, 32), (2, 16), (MAX_BATCH, 16), (MAX_BATCH, 32)]
+    assert connect(cached.url, CACHED).warm_all({}) == {}
 
 
 def test_infer_may_leave_out_what_is_optional(cached: FakeTriton, connect: Connect) -> None:

