@@ -32,13 +32,13 @@ class CachedTriton:
         self.kept: dict[bytes, Arrays] = {}
 
     def __call__(self, inputs: Arrays, context: grpc.ServicerContext) -> Arrays:
-        user_id = inputs["user_id"].item() if "user_id" in inputs else b""
-        model, flags = self.triton.asked[-1]
-        history = {name: inputs[name] for name in HISTORY if name in inputs}
         if len(inputs.get("user_id", [])) > 1:
             return {
                 "summary_status": np.array([[b"miss of " + user_id.item()] for user_id in inputs["user_id"]], object)
             }
+        user_id = inputs["user_id"].item() if "user_id" in inputs else b""
+        model, flags = self.triton.asked[-1]
+        history = {name: inputs[name] for name in HISTORY if name in inputs}
         if flags:
             self.kept.pop(user_id, None)
             return {}
