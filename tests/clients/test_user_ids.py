@@ -157,7 +157,8 @@ def test_many_users_are_warmed_together(cached: FakeTriton, connect: Connect) ->
         user_id: toys.arguments(num_candidates=1, num_visits=length)["history"] for user_id, length in lengths.items()
     }
     statuses = connect(cached.url, CACHED).warm_all({**histories, 7: histories["user 1"]})
-    assert statuses == {user_id: f"miss of {user_id}" for user_id in lengths} | {7: "miss"}
+    last_alone = {f"user {2 * MAX_BATCH}": "miss"}
+    assert statuses == {user_id: f"miss of {user_id}" for user_id in (*lengths, 7)} | last_alone
     sizes = sorted((len(request["user_id"]), request["visits"].shape[1]) for request in cached.requests)
     assert sizes == [(1, 32), (2, 16), (MAX_BATCH, 16), (MAX_BATCH, 32)]
     assert connect(cached.url, CACHED).warm_all({}) == {}
