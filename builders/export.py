@@ -178,15 +178,34 @@ def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
 
 
 def _export_message(ranker: Ranker, error: Exception) -> str:
-    text = str(error) + str(error.__cause__ or "")
-    for axis in ranker.axes:
-        if re.search(r"inferred|specializ|constant", text) and axis.name in text:
-            return (
-                f"axis {axis.name!r}: the module fixes its size, so it can be neither varied nor padded; "
-                f"expected code that works for {axis.min} to {axis.max}; or write the size as a number"
-            )
-    reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-    return f"ranker {ranker.name!r}: torch.onnx.export failed: {reason}; see the traceback with `python -X dev`"
+    cause = error.__cause__ or error
+    tensors = {tensor.name: tensor for tensor in ranker.inputs}
+    for size, name, place in _FIXED_SIZE.findall(str(cause)):
+        where = f"ranker {ranker.name!r}: the module fixes axis {place} of {name!r} to {size}"
+        if place == "0":
+            return f"{where}, expected any number of users; keep the batch first and its size out of the code"
+        axis = tensors[name].axes[int(place) - 1]
+        assert isinstance(axis, Axis)
+        return (
+            f"{where}, so {axis.name!r} can be neither varied nor padded, expected {axis.min} to {axis.max}; "
+            "write code that works for any size, or the size as a number in the spec"
+        )
+    if "data-dependent" in str(cause):
+        return (
+            f"ranker {ranker.name!r}: the module takes a branch, or a size, that depends on data, expected operators "
+            f"on tensors only; use torch.where and masks ({_first_line(cause)})"
+        )
+    return (
+        f"ranker {ranker.name!r}: torch.onnx.export failed: {type(cause).__name__}: {_first_line(cause)}; "
+        "change the module until torch.export.export accepts it"
+    )
+
+
+_FIXED_SIZE = re.compile(r"static shape of (\d+) for dimension inputs\['(\w+)'\]\.shape\[(\d+)\]")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "no reason given")
 
 
 def _mask_for_good(model: onnx.ModelProto) -> None:

@@ -24,6 +24,10 @@ PROPERTY_LENGTH = 7
 """Sizes at which joint scoring and padding are checked: every way to break them shows at any size."""
 
 
+EXPORTER = "the exporter changed the model; look for control flow that depends on data or sizes"
+"""Python's `if` on a size is exported as the branch that a small example took."""
+
+
 class ParityError(BuilderError):
     """Two ways to compute the same scores differ."""
 
@@ -41,10 +45,10 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
     """Check a cut on random inputs and return the cases compared.
 
     Raises:
-        ParityError: names the output and what to do, for: torch against the whole graph, encoder then scorer against
-            the whole graph (at min, opt and max of every axis, batch 1 and more, summaries of a batch and of each user
-            alone), a candidate that changes another's score, padding that changes a score, a history of padding only
-            that has no finite score.
+        ParityError: names the output and what to do, for: torch and encoder then scorer against the whole graph
+            (at min, opt and max of every axis, batch 1 and more, summaries of a batch and of each user alone), a
+            candidate that changes another's score, padding that changes a score, a history of padding only that has no
+            finite score.
         RunError: a part fails at sizes within its axes.
     """
     whole = OnnxRunner(cut.whole)
@@ -52,20 +56,22 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
     check_whole(cut.ranker, whole, highs, rng)
     parts = Parts(cut.history_encoder, cut.candidate_scorer)
     cases = []
+    of_ranker = f"ranker {cut.ranker.name!r}"
     for batch, sizes in _cases(cut.ranker):
         inputs = draw_inputs(cut.ranker, sizes, batch, rng, highs, padded=True)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
         expected = whole(inputs)
+        _compare(_torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
         difference = _compare(
             expected,
             parts(inputs),
-            f"ranker {cut.ranker.name!r}: history encoder then candidate scorer ({where})",
+            f"{of_ranker}: history encoder then candidate scorer ({where})",
             "the cut is wrong for this graph; please report it with the model",
         )
         _compare(
             expected,
             parts.with_users_apart(inputs),
-            f"ranker {cut.ranker.name!r}: summaries encoded one user at a time ({where})",
+            f"{of_ranker}: summaries encoded one user at a time ({where})",
             "users see each other; keep row i of every tensor that of user i",
         )
         cases.append(Case(batch, dict(sizes), difference))
@@ -107,7 +113,7 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng
         expected,
         exported,
         f"ranker {ranker.name!r}: ONNX against torch",
-        "the exporter changed the model; look for control flow that depends on data or sizes",
+        EXPORTER,
     )
     _check_joint(ranker, whole, sizes, highs, rng)
     _check_padding(ranker, whole, inputs)
