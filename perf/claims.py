@@ -55,7 +55,7 @@ def check_claims() -> Iterator[Claim]:
         _lime_xor_encoding,
         _micro_batches_exact,
     )
-    with tqdm(checks, file=sys.stderr, leave=False) as progress:
+    with tqdm(checks, file=sys.stderr, leave=False, disable=None) as progress:
         for check in progress:
             progress.set_description(check.__name__.strip("_"))
             yield check()

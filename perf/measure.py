@@ -45,7 +45,7 @@ def measure(arms: Mapping[str, Arm], request: Request, rounds: int) -> list[ArmR
         ParityError: an arm's scores are not the first arm's.
     """
     turns: dict[str, list[list[float]]] = {name: [] for name in arms}
-    with tqdm(total=(rounds + 1) * len(arms), unit="turn", file=sys.stderr, leave=False) as progress:
+    with tqdm(total=(rounds + 1) * len(arms), unit="turn", file=sys.stderr, leave=False, disable=None) as progress:
         differences = _warm_up(arms, request, progress)
         for _ in range(rounds):
             for name, arm in arms.items():
