@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from serving.errors import ServingError
 
 EXIT_CHECK_FAILED = 1
 EXIT_WRONG_USE = 2
+EXIT_INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+    except KeyboardInterrupt:
+        print(f"cleave {options.command}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads the output has enough of it, as `head` does; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
     except ParityError as error:
         print(f"cleave {options.command}: {error}", file=sys.stderr)
         return EXIT_CHECK_FAILED
