@@ -42,8 +42,9 @@ class OnnxRunner:
             results: list[Any] = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
         except Exception as error:  # ONNX Runtime has a class for each status and no common one
             shapes = ", ".join(f"{name} {list(inputs[name].shape)}" for name in self.inputs)
+            reason = " ".join(str(error).split())
             raise RunError(
-                f"the exported graph cannot be run on {shapes}: {error}; make the module work for every size from min "
+                f"the exported graph cannot be run on {shapes}: {reason}; make the module work for every size from min "
                 "to max of each axis, or narrow the axis"
             ) from error
         return dict(zip(self.outputs, results, strict=True))
