@@ -56,7 +56,7 @@ def parse_sizes(text: str) -> dict[str, int | float]:
         key, _, value = part.partition("=")
         number = value.strip()
         try:
-            sizes[key.strip()] = int(number) if number.isdecimal() else float(number)
+            sizes[key.strip()] = int(number) if number.lstrip("-").isdecimal() else float(number)
         except ValueError as error:
             raise SourceError(
                 f"--size: expected name=number pairs like layers=3,width=128, got {part!r}; write numbers"
@@ -82,6 +82,8 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
             raise SourceError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known)}")
         if isinstance(known[key], int) and not isinstance(size, int):
             raise SourceError(f"--size: {name}: {key}: expected a whole number, got {size}; leave the fraction out")
+        if isinstance(known[key], int) and size < 1:
+            raise SourceError(f"--size: {name}: {key}: expected at least 1, got {size}; choose a larger number")
     return {**known, **sizes}
 
 
