@@ -53,23 +53,23 @@ def built(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def served(built: Path) -> Iterator[Path]:
     (command,) = (command for command in commands("cleave") if command.startswith("cleave serve"))
-    server = subprocess.Popen(
-        [sys.executable, "-m", *shlex.split(command)], cwd=built, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        assert server.stdout is not None
-        os.set_blocking(server.stdout.fileno(), False)
-        deadline = time.monotonic() + READY_S
-        said = b""
-        while b"ready" not in said:
-            assert server.poll() is None, server.stderr and server.stderr.read().decode()
-            assert time.monotonic() < deadline, said
-            said += server.stdout.read() or b""
-            time.sleep(0.1)
-        yield built
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    said = built / "said"
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", *shlex.split(command)], cwd=built, stdout=output, stderr=subprocess.STDOUT
+        ) as server,
+    ):
+        try:
+            deadline = time.monotonic() + READY_S
+            while "ready" not in said.read_text():
+                assert server.poll() is None, said.read_text()
+                assert time.monotonic() < deadline, said.read_text()
+                time.sleep(0.1)
+            yield built
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
 
 
 def test_it_is_one_screen() -> None:
