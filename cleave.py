@@ -11,7 +11,7 @@ import builders.commands
 import clients.commands
 import perf.commands
 import serving.commands
-from builders.errors import BuilderError
+from builders.errors import BuilderError, CheckError
 from clients.errors import RankerError
 from perf.errors import ParityError, PerfError
 from serving.errors import ServingError
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads the output has enough of it, as `head` does; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
-    except ParityError as error:
+    except (CheckError, ParityError) as error:
         print(f"cleave {options.command}: {error}", file=sys.stderr)
         return EXIT_CHECK_FAILED
     except (BuilderError, PerfError, RankerError, ServingError) as error:

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from builders.draw import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
-from builders.errors import BuilderError
+from builders.errors import CheckError
 from builders.item_table import id_tensor
 from builders.runtime import OnnxRunner
 from builders.spec import Axis, Ranker
@@ -28,7 +28,7 @@ EXPORTER = "the exporter changed the model; look for control flow that depends o
 """Python's `if` on a size is exported as the branch that a small example took."""
 
 
-class ParityError(BuilderError):
+class ParityError(CheckError):
     """Two ways to compute the same scores differ."""
 
 
