@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.errors import ServingError
+from serving.refresh_commands import add_refresh
 
 if TYPE_CHECKING:
     from serving.server_store import EmbeddedStore, NamedStore
@@ -25,6 +26,7 @@ POLL_S = 0.2
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     _add_serve(commands)
+    add_refresh(commands)
 
 
 def _add_serve(commands: Subparsers) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
 from builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER, SIGNATURE_PARAMETER
+from clients import RankerClient
 from serving.summary_settings import MAX_AGE_VARIABLE, STORE_VARIABLE
+from serving.triton import TritonServer
 from tests.serving import toy
 
 MODELS = ("toy", "toy_candidate_scorer", "toy_history_encoder", "toy_summary_cache", "toy_uncached", "toy_whole")
@@ -25,6 +27,7 @@ GATED_ITEM = toy.NUM_ITEMS - 1
 
 OUTPUT_AXES = {"scores": "candidates", "history_mask": "history"}
 GATE_PARAMETER = "gate"
+NUM_CANDIDATES = 8
 PATIENCE_S = 60.0
 
 _GATED_ENCODER = f'''
@@ -168,3 +171,26 @@ def wait_until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def history(*items: int) -> dict[str, Any]:
+    """A user's events; their weights tell their places."""
+    return {"history_items": np.array(items), "history_weights": np.linspace(1, 2, len(items), dtype=np.float32)}
+
+
+def rest(seed: int = 0) -> dict[str, Any]:
+    """The other arguments of `rank`."""
+    rng = np.random.default_rng(seed)
+    return {
+        "candidates": {
+            "candidate_items": rng.integers(0, toy.NUM_ITEMS, NUM_CANDIDATES),
+            "candidate_tags": rng.standard_normal((NUM_CANDIDATES, 3)).astype(np.float32),
+        },
+        "request": {"request_hour": 3},
+    }
+
+
+def uncached(server: TritonServer, given: Mapping[str, Any], seed: int = 0) -> Any:
+    """The scores of the arm that keeps nothing."""
+    with RankerClient(server.grpc_url, "toy_uncached") as client:
+        return client.rank(history=given, **rest(seed)).scores

