@@ -14,6 +14,7 @@ from builders.sizes import Size, tensor_dims
 from builders.spec import (
     ENCODER_PARAMETER,
     MAX_AGE_PARAMETER,
+    NICE_PARAMETER,
     SIGNATURE_PARAMETER,
     SUMMARY_STATUS,
     USER_ID,
@@ -28,6 +29,9 @@ must not exceed its steps'."""
 
 MAX_QUEUE_DELAY_US = 500
 """How long a request waits for others to share its batch: little beside a run, enough for concurrent clients."""
+
+ENCODER_NICE = 10
+"""On a CPU, requests whose summary is kept come before histories to be encoded; a GPU's backend does not know it."""
 
 MAX_SUMMARY_AGE_S = 24 * 3600
 """How old a summary may be that is used for a user named by id alone. VISTA refreshes its summaries every two hours and
@@ -60,9 +64,11 @@ def _configs(cut: Cut) -> list[Any]:
     kept = {tensor.name: [_axis_text(size) for size in tensor.dims[1:]] for tensor in cut.summary}
     by_id = [_string(USER_ID), *user]
     status = [_string(SUMMARY_STATUS)]
+    encoder = _onnx_config(f"{name}_history_encoder", user, summary, signature_json(of_user, (), kept_outputs=kept))
+    encoder.parameters[NICE_PARAMETER].string_value = str(ENCODER_NICE)
     return [
         _onnx_config(f"{name}_whole", user + rest, output, signature_json(inputs, ranker.output)),
-        _onnx_config(f"{name}_history_encoder", user, summary, signature_json(of_user, (), kept_outputs=kept)),
+        encoder,
         _onnx_config(
             f"{name}_candidate_scorer",
             summary + rest,

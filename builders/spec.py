@@ -24,6 +24,9 @@ SMALLEST_BUCKET = 16
 SIGNATURE_PARAMETER = "cleave_signature"
 """Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""
 
+NICE_PARAMETER = "cleave_nice"
+"""Key of the parameter that says how far a model's process yields the CPU to others, from 0 to 19 as `nice` does."""
+
 ENCODER_PARAMETER = "cleave_encoder"
 """Key of the parameter that names the history encoder of a summary cache."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from builders.spec import NICE_PARAMETER
 from serving.errors import ModelError
 
 Config = Mapping[str, Any]
@@ -54,6 +56,15 @@ def run_options(config: Config) -> Any:
     if shrinkage:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", shrinkage)
     return options
+
+
+def yield_cpu(config: Config) -> None:
+    """Let this thread, and those it makes from now on, yield the CPU to others as the config says.
+
+    Raises:
+        ModelError: the parameter is not understood.
+    """
+    os.nice(_number(config, NICE_PARAMETER, highest=19))
 
 
 def session_options(config: Config) -> Any:

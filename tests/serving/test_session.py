@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from serving.errors import ModelError
-from serving.session import open_session, run_options, session_options
+from serving.session import open_session, run_options, session_options, yield_cpu
 from tests.serving import toy
 
 
@@ -37,6 +37,16 @@ def test_the_parameters_of_the_official_backend_are_read() -> None:
 
 def test_a_pool_of_threads_does_not_spin_while_others_run() -> None:
     assert session_options(_config()).get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_a_process_yields_as_much_as_its_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    by: list[int] = []
+    monkeypatch.setattr("serving.session.os.nice", by.append)
+    yield_cpu(_config(cleave_nice="10"))
+    yield_cpu(_config())
+    assert by == [10, 0]
+    with pytest.raises(ModelError, match=r"parameter 'cleave_nice': expected 0 to 19, got '20'; correct config.pbtxt"):
+        yield_cpu(_config(cleave_nice="20"))
 
 
 def test_the_defaults_are_those_of_onnx_runtime() -> None:

@@ -11,6 +11,7 @@ import triton_python_backend_utils as pb_utils
 from builders.errors import BuilderError
 from serving.errors import InputError, ServingError
 from serving.onnx_model import Answer, OnnxModel, Request
+from serving.session import yield_cpu
 
 
 class TritonPythonModel:
@@ -18,8 +19,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         try:
-            folder = Path(args["model_repository"])
-            self.model = OnnxModel(folder, json.loads(args["model_config"]), args["model_version"])
+            config = json.loads(args["model_config"])
+            yield_cpu(config)  # before there is a session, whose threads do the work
+            self.model = OnnxModel(Path(args["model_repository"]), config, args["model_version"])
         except (BuilderError, ServingError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
 
