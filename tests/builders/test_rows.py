@@ -65,6 +65,10 @@ ROW_BY_ROW = {
         "d = Transpose<perm=[0,2,1,3]>(c) done = Reshape(d, merged)"
     ),
     "reduced": "a = ReduceMax<keepdims=1>(rows, last) done = Sub(rows, a)",
+    "reduced before": (
+        "a = Reshape(rows, heads) b = Transpose<perm=[0,2,1,3]>(a) c = ReduceMax<keepdims=0>(b, one) "
+        "done = Concat<axis=2>(c, c)"
+    ),
     "reduced away": "a = ReduceMax<keepdims=0>(rows, last) b = Unsqueeze(a, last) done = Sub(rows, b)",
     "concatenated": "a = Tanh(rows) b = Concat<axis=2>(rows, a) done = MatMul(b, tall)",
     "sliced": "a = Concat<axis=2>(rows, rows) done = Slice(a, two, six, last)",
@@ -108,10 +112,27 @@ TOGETHER = {
     "normalized along the rows": "done = Softmax<axis=1>(rows)",
     "cumulated along the rows": "done = CumSum(rows, one_scalar)",
     "summed": "a = ReduceSum<keepdims=1>(rows, one) done = Add(rows, a)",
+    "added to a sequence in another order": "other = Concat<axis=1>(features, events) done = Add(rows, other)",
     "sliced within a part": "a = Slice(rows, one, end, one) b = Slice(a, zero, one, one) done = Concat<axis=1>(a, b)",
     "reversed": "done = Slice(rows, last, start, one, last)",
     "read by every row": (
         "k = Transpose<perm=[0,2,1]>(rows) a = MatMul(rows, k) b = Softmax(a) done = MatMul(b, rows)"
+    ),
+    "reinterpreted": "a = Reshape(rows, turned) b = Softmax<axis=1>(a) c = Shape(rows) done = Reshape(b, c)",
+    "mixed by a matrix": (
+        "s = Add(n, m) square = Concat<axis=0>(s, s) mixing = Expand(half, square) done = MatMul(mixing, rows)"
+    ),
+    "mixed by a matrix from the right": (
+        "s = Add(n, m) square = Concat<axis=0>(s, s) mixing = Expand(half, square) "
+        "a = Transpose<perm=[0,2,1]>(rows) b = MatMul(a, mixing) done = Transpose<perm=[0,2,1]>(b)"
+    ),
+    "multiplied by a matrix of their own": (
+        "s = Add(n, m) shape = Concat<axis=0>(s, two, two) own_matrices = Expand(half, shape) "
+        "a = Reshape(rows, heads) b = MatMul(a, own_matrices) done = Reshape(b, merged)"
+    ),
+    "normalized over rows and columns": (
+        "s = Add(n, m) shape = Concat<axis=0>(s, four) scale = Expand(half, shape) "
+        "done = LayerNormalization<axis=1>(rows, scale)"
     ),
     "flattened": "a = Reshape(rows, flat) b = Tanh(a) c = Shape(rows) done = Reshape(b, c)",
 }
@@ -119,7 +140,13 @@ TOGETHER = {
 
 @pytest.mark.parametrize("way", TOGETHER)
 def test_operators_that_need_rows_together_get_them_together(way: str) -> None:
-    weights = {**WEIGHTS, "flat": np.array([-1, 4]), "start": np.array([np.iinfo(np.int64).min])}
+    weights = {
+        **WEIGHTS,
+        "flat": np.array([-1, 4]),
+        "turned": np.array([0, 4, -1]),
+        "four": np.array([4]),
+        "start": np.array([np.iinfo(np.int64).min]),
+    }
     assert reads_together(split_apart(TOGETHER[way], **weights))
 
 

@@ -290,6 +290,41 @@ def test_the_only_form_of_a_tensor_is_kept_wherever_its_batch_is(perm: str) -> N
     assert all(shape[1] == "batch" for shape in kept(made).values())
 
 
+def test_a_batch_behind_everything_else_is_put_first() -> None:
+    made = cut(
+        """
+        profile_columns = Transpose<perm=[1,0]>(profile)
+        [key] mapped = MatMul(w, profile_columns)
+        cube = Reshape(mapped, cube_shape)
+        feature_columns = Transpose<perm=[1,2,0]>(features)
+        m = Shape<start=1,end=2>(features)
+        target = Concat<axis=0>(m, two, two, last)
+        feature_cubes = Reshape(feature_columns, target)
+        joined = Mul(feature_cubes, cube)
+        sums = ReduceSum<keepdims=0>(joined, inner)
+        scores = Transpose<perm=[1,0]>(sums)
+    """,
+        cube_shape=np.array([2, 2, -1]),
+        inner=np.array([1, 2]),
+    )
+    assert kept(made) == {"key": ["float32", "batch", "2", "2"]}
+    assert [tensor.source for tensor in made.summary] == ["cube"]
+
+
+def test_products_for_every_candidate_are_not_the_users() -> None:
+    """What is made of the user alone but as often as there are candidates is no part of a summary."""
+    made = cut("""
+        [user] of_user = MatMul(profile, w)
+        row = Unsqueeze(of_user, one)
+        shape = Shape(features)
+        spread = Expand(row, shape)
+        [wide] mapped = MatMul(spread, w)
+        joined = Mul(mapped, features)
+        scores = ReduceSum<keepdims=0>(joined, last)
+    """)
+    assert kept(made) == {"user": ["float32", "batch", "4"]}
+
+
 def test_heads_inside_the_batch_are_kept_user_by_user() -> None:
     """As `nn.MultiheadAttention` has it: [B * heads, N, D / heads]."""
     made = cut(
