@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STREAM = "cleave:events"
 SAY_EVERY_S = 10.0
+STORE_TIMEOUT_S = 10.0
 
 
 def add_refresh(commands: Subparsers) -> None:
@@ -86,7 +87,7 @@ def _refresher(options: argparse.Namespace, client: object) -> Refresher:
     from serving.refresh import DEADLINE_S, Refresher  # noqa: PLC0415
     from serving.refresh_events import EventStream, history_tensors, max_events  # noqa: PLC0415
     from serving.refresh_histories import Histories  # noqa: PLC0415
-    from serving.store_url import blocking_connection_from_url  # noqa: PLC0415
+    from serving.store_url import FAILURES, connection_from_url, without_secrets  # noqa: PLC0415
     from serving.summary_keys import RefreshKeys  # noqa: PLC0415
     from serving.summary_settings import STORE_VARIABLE  # noqa: PLC0415
 
@@ -94,7 +95,10 @@ def _refresher(options: argparse.Namespace, client: object) -> Refresher:
     url = options.store or os.environ.get(STORE_VARIABLE)
     if not url:
         raise ServingError("--store: expected the URL of the server's store, got none; `cleave serve` prints it")
-    connection = blocking_connection_from_url(url)
+    try:
+        connection = connection_from_url(url, STORE_TIMEOUT_S)
+    except FAILURES as error:
+        raise ServingError(f"--store: cannot reach {without_secrets(url)} ({error}); see that it runs") from error
     worker = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
     most = max_events(history_tensors(client.signature(deadline=DEADLINE_S)))
     histories = Histories(connection, RefreshKeys(options.name), most, options.every, options.lease, time.time)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import ServingError
-from serving.store_url import connection_from_url, without_secrets
+from serving.store_url import check_url, without_secrets
 
 DEFAULT_SIZE = "1gb"
 _SIZE = re.compile(r"[1-9]\d*(kb|mb|gb)?", re.IGNORECASE)
@@ -29,7 +29,7 @@ class NamedStore:
 
     def __init__(self, url: str) -> None:
         if url:
-            connection_from_url(url)
+            check_url(url)
         self.url = url
 
     def __enter__(self) -> NamedStore:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import valkey
-import valkey.asyncio
 import valkey.cluster
 from valkey.exceptions import ValkeyClusterException, ValkeyError
 
@@ -15,59 +13,49 @@ from serving.errors import ServingError
 CLUSTER = "+cluster"
 SCHEMES = ("redis", "rediss", "unix", f"redis{CLUSTER}", f"rediss{CLUSTER}")
 
-TIMEOUT_S = 0.25
-"""For a connection and for an answer: encoding anew takes about as long. `?socket_timeout=` of the URL overrides it."""
-
-BLOCKING_TIMEOUT_S = 10.0
-"""The same where nobody waits for the answer."""
-
-FAILURES = (ValkeyError, ValkeyClusterException, OSError, asyncio.TimeoutError)
+FAILURES = (ValkeyError, ValkeyClusterException, OSError)
 """What a client raises when a command was not done."""
 
 
-def connection_from_url(url: str) -> Any:
-    """A client of a store, for asyncio; it connects when it is first used, on the event loop it is used on.
+def check_url(url: str) -> None:
+    """See whether this is the URL of a store, without asking it anything.
+
+    Raises:
+        ServingError: it is not.
+    """
+    scheme, address = _split(url)
+    try:
+        if scheme not in SCHEMES:
+            raise ValueError(scheme)
+        parsed = valkey.Valkey.from_url(address).get_connection_kwargs()
+    except (TypeError, ValueError):
+        raise _refusal(url) from None
+    if scheme.endswith(CLUSTER) and parsed.get("db"):
+        raise _refusal(url)
+
+
+def connection_from_url(url: str, timeout_s: float) -> Any:
+    """A client of a store, which threads may share; it blocks.
 
     Args:
         url: `redis://[user:password@]host:port/db`, `rediss://` for TLS, `redis+cluster://` and `rediss+cluster://`
             for a cluster, of which one node is enough, `unix:///path` for a socket.
+        timeout_s: for a connection and for an answer; `?socket_timeout=` in the URL overrides it.
 
     Raises:
         ServingError: this is no such URL.
+        ValkeyClusterException: the cluster cannot be reached; other stores are connected to when they are first used.
     """
-    try:
-        address, options = _address(url, TIMEOUT_S)
-        if address == url:
-            return valkey.asyncio.Valkey.from_url(address, **options)
-        options |= {"cluster_error_retry_attempts": 1, "connection_error_retry_attempts": 1}
-        return valkey.asyncio.ValkeyCluster.from_url(address, **options)
-    except (TypeError, ValueError, ValkeyError, ValkeyClusterException):
-        raise _refusal(url) from None
+    check_url(url)
+    scheme, address = _split(url)
+    client = valkey.cluster.ValkeyCluster if scheme.endswith(CLUSTER) else valkey.Valkey
+    return client.from_url(address, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
 
 
-def blocking_connection_from_url(url: str) -> Any:
-    """A client of a store that blocks; a cluster is connected to at once.
-
-    Raises:
-        ServingError: this is no such URL, or the cluster cannot be reached.
-    """
-    try:
-        address, options = _address(url, BLOCKING_TIMEOUT_S)
-        client = valkey.Valkey if address == url else valkey.cluster.ValkeyCluster
-        return client.from_url(address, **options)
-    except (OSError, ValkeyError, ValkeyClusterException) as error:
-        raise ServingError(f"--store: cannot reach {without_secrets(url)} ({error}); see that it runs") from error
-    except (TypeError, ValueError):
-        raise _refusal(url) from None
-
-
-def _address(url: str, timeout_s: float) -> tuple[str, dict[str, Any]]:
-    """What the client takes for a URL; another one if it is that of a cluster."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in SCHEMES:
-        raise ValueError(scheme)
-    timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    return f"{scheme.removesuffix(CLUSTER)}://{rest}", timeouts
+def _split(url: str) -> tuple[str, str]:
+    """The scheme, and what the client takes for a URL."""
+    scheme, separator, rest = url.partition("://")
+    return scheme, f"{scheme.removesuffix(CLUSTER)}{separator}{rest}"
 
 
 def _refusal(url: str) -> ServingError:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from builders.spec import USER_ID
 from serving.errors import InputError, RunError, ServingError
-from serving.store_url import connection_from_url
+from serving.store_url import check_url, connection_from_url
 from serving.summary_metrics import Recorder, Samples, Sums
 from serving.summary_policy import Encode, SummaryPolicy
 from serving.summary_request import Lookup, Summary, lookups_from_inputs, outputs_from_summaries, user_ids_from_inputs
 from serving.summary_settings import Settings
-from serving.summary_store import NoStore, SummaryStore
+from serving.summary_store import TIMEOUT_S, NoStore, SummaryStore
 
 MAX_ENCODINGS = 64
 """Calls of the encoder at a time; each holds a thread, which waits."""
@@ -149,8 +149,8 @@ def _store(settings: Settings, recorder: Recorder) -> NoStore | SummaryStore:
     url = settings.store_url
     if url is None:
         return NoStore()
-    connection_from_url(url)  # raises on this thread
-    return SummaryStore(lambda: connection_from_url(url), settings.keys, settings.layout, recorder)
+    check_url(url)
+    return SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), settings.keys, settings.layout, recorder)
 
 
 def _users(request: Request) -> list[bytes]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
+from xxhash import xxh3_64_intdigest
 
 from serving.summary_layout import DIGEST_BYTES, Arrays, Layout
 
 FORMAT = 1
 _MAGIC = b"CLVS"
-_PREFIX = struct.Struct("<4sII")
-"""Magic, format, and the CRC-32 of everything behind this prefix."""
-_HEADER = struct.Struct(f"<4xd32s{DIGEST_BYTES}s")
+_PREFIX = struct.Struct("<4sIQ")
+"""Magic, format, and XXH3 of everything behind this prefix."""
+_HEADER = struct.Struct(f"<d32s{DIGEST_BYTES}s")
 """Time of encoding (Unix, seconds), build, digest of the user inputs; a multiple of 8 bytes with the prefix."""
 _START = _PREFIX.size + _HEADER.size
 _LENGTH = struct.Struct("<Q")
@@ -57,7 +57,7 @@ class KeptSummary:
 def value_from_kept(kept: KeptSummary, build: bytes) -> bytes:
     """The bytes to keep; `build` is 32 bytes that name the weights and graph of the encoder."""
     body = _HEADER.pack(kept.encoded_at, build, kept.digest) + safetensors.numpy.save(dict(kept.tensors))
-    return _PREFIX.pack(_MAGIC, FORMAT, zlib.crc32(body)) + body
+    return _PREFIX.pack(_MAGIC, FORMAT, xxh3_64_intdigest(body)) + body
 
 
 def kept_from_value(value: bytes, build: bytes, layout: Layout) -> KeptSummary:
@@ -73,7 +73,7 @@ def kept_from_value(value: bytes, build: bytes, layout: Layout) -> KeptSummary:
     _, version, checksum = _PREFIX.unpack_from(value)
     if version != FORMAT:
         raise UnusableValueError("foreign", f"expected format {FORMAT}, got {version}")
-    if zlib.crc32(memoryview(value)[_PREFIX.size :]) != checksum:
+    if xxh3_64_intdigest(memoryview(value)[_PREFIX.size :]) != checksum:
         raise UnusableValueError("corrupt", "expected the checksum that it was written with, got another")
     encoded_at, kept_build, digest = _HEADER.unpack_from(value, _PREFIX.size)
     if kept_build != build:

@@ -22,7 +22,7 @@ from serving.refresh import Refresher
 from serving.refresh_events import EventError, EventStream, event_from_fields, history_tensors, max_events
 from serving.refresh_histories import Histories
 from serving.server_store import EmbeddedStore
-from serving.store_url import blocking_connection_from_url
+from serving.store_url import connection_from_url
 from serving.summary_keys import RefreshKeys
 from tests.serving.summaries import FakeClock
 
@@ -35,6 +35,7 @@ SCORES = Tensor("scores", np.dtype("float32"), (), "output")
 SIGNATURE = Signature("toy", 8, {"items": ITEMS, "weights": WEIGHTS}, {"scores": SCORES}, "toy_summary_cache")
 KEYS = RefreshKeys("toy")
 EVERY_S, LEASE_S = 60.0, 10.0
+PATIENCE_S = 30.0
 BAD_ITEM = 666
 
 
@@ -66,7 +67,7 @@ class World:
     """A store, a server, and workers that share them."""
 
     def __init__(self, url: str) -> None:
-        self.connection = blocking_connection_from_url(url)
+        self.connection = connection_from_url(url, PATIENCE_S)
         self.connection.flushall()
         self.server = FakeServer()
         self.clock = FakeClock()

@@ -22,7 +22,7 @@ import valkey.asyncio
 from serving.store_url import connection_from_url
 from serving.summary_keys import Keys
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
-from serving.summary_store import KEPT_S, StoreError, SummaryStore
+from serving.summary_store import KEPT_S, TIMEOUT_S, StoreError, SummaryStore
 from serving.summary_value import KeptSummary
 from tests.serving.summaries import BUILD, KEYS, LAYOUT, OTHER_BUILD, FakeClock, history, summary_of
 
@@ -70,7 +70,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @asynccontextmanager
 async def opened(url: str, build: bytes = BUILD) -> AsyncIterator[tuple[SummaryStore, Recorder, FakeClock]]:
     recorder, clock = Recorder(), FakeClock()
-    store = SummaryStore(lambda: connection_from_url(url), Keys("toy", build), LAYOUT, recorder, clock)
+    store = SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), Keys("toy", build), LAYOUT, recorder, clock)
     yield store, recorder, clock
     await store.close()
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import struct
-import zlib
 
 import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
 from serving.summary_layout import Layout, SummaryTensor
 from serving.summary_value import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
@@ -20,7 +20,7 @@ VALUE = value_from_kept(KEPT, BUILD)
 
 def resealed(value: bytes) -> bytes:
     """With the checksum of what it says now, as another program could write it."""
-    return value[:8] + struct.pack("<I", zlib.crc32(value[12:])) + value[12:]
+    return value[:8] + struct.pack("<Q", xxh3_64_intdigest(value[16:])) + value[16:]
 
 
 def flaw_of(value: bytes, build: bytes = BUILD, layout: Layout = LAYOUT) -> str:
