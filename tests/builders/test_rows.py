@@ -126,6 +126,15 @@ TOGETHER = {
         "s = Add(n, m) square = Concat<axis=0>(s, s) mixing = Expand(half, square) "
         "a = Transpose<perm=[0,2,1]>(rows) b = MatMul(a, mixing) done = Transpose<perm=[0,2,1]>(b)"
     ),
+    "weighed by a column": (
+        "s = Add(n, m) column = Concat<axis=0>(s, one) weighing = Expand(half, column) "
+        "a = Transpose<perm=[0,2,1]>(rows) b = MatMul(a, weighing) c = Transpose<perm=[0,2,1]>(b) done = Add(rows, c)"
+    ),
+    "normalized over columns and rows": (
+        "s = Add(n, m) shape = Concat<axis=0>(four, s) scale = Expand(half, shape) "
+        "a = Transpose<perm=[0,2,1]>(rows) b = LayerNormalization<axis=1>(a, scale) "
+        "done = Transpose<perm=[0,2,1]>(b)"
+    ),
     "multiplied by a matrix of their own": (
         "s = Add(n, m) shape = Concat<axis=0>(s, two, two) own_matrices = Expand(half, shape) "
         "a = Reshape(rows, heads) b = MatMul(a, own_matrices) done = Reshape(b, merged)"
