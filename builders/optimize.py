@@ -18,8 +18,8 @@ def additive_masks(model: onnx.ModelProto, probe: Probe, sizes: dict[str, int]) 
     """`Where(mask, -large, weights)` before a Softmax becomes `weights + Where(mask, -large, 0)`.
 
     The Where then runs over the mask [B, 1, 1, N] instead of the weights [B, H, S, N], and the sum over those is
-    an operator that engines vectorize, parallelize and fuse: append's scorer is 1.05 to 1.4 times as fast (ONNX Runtime 1.31
-    on 2 cores, n = 1024, m = 512, l = 3, d = 128; see `docs/measurements.md`).
+    an operator that engines vectorize, parallelize and fuse: append's scorer is 1.05 to 1.4 times as fast (ONNX
+    Runtime 1.31 on 2 cores, n = 1024, m = 512, l = 3, d = 128; see `docs/measurements.md`).
 
     Args:
         probe: sizes of the tensors of `model`.
