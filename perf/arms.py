@@ -16,6 +16,8 @@ from perf.errors import PerfError
 
 Array = NDArray[Any]
 DEADLINE_S = 600.0
+CACHED_USER = "perf"
+"""The user of the cached arm."""
 PER_CANDIDATE_ROWS = 16
 """Candidates of one request of the per-candidate arm: enough rows to fill matrix products, little enough memory."""
 
@@ -56,8 +58,8 @@ class Arms:
         for name in self.names:
             if name not in _ARMS:
                 raise PerfError(f"arm {name!r}: expected one of {', '.join(ARM_NAMES)}; correct --arms")
-            suffix, function = _ARMS[name]
-            client = RankerClient(self.url, f"{self.ranker}_{suffix}")
+            model, function = _ARMS[name]
+            client = RankerClient(self.url, model.format(self.ranker))
             self._clients.append(client)
             self.functions[name] = _bound(function, client)
 
@@ -81,6 +83,18 @@ def _rank(client: RankerClient, request: Request) -> Array:
     return ranking.scores
 
 
+def _cached(client: RankerClient, request: Request) -> Array:
+    """One call with every candidate and a history that the server has seen, except for the first time."""
+    ranking = client.rank(
+        request.candidates,
+        user_id=CACHED_USER,
+        history=request.history,
+        request=request.request,
+        deadline=DEADLINE_S,
+    )
+    return ranking.scores
+
+
 def _per_candidate(client: RankerClient, request: Request) -> Array:
     """The naive way: a row for each candidate, with the user's history in every row."""
     signature = client.signature()
@@ -98,9 +112,10 @@ def _per_candidate(client: RankerClient, request: Request) -> Array:
 
 
 _ARMS: dict[str, tuple[str, Callable[[RankerClient, Request], Array]]] = {
-    "per_candidate": ("whole", _per_candidate),
-    "single_pass": ("whole", _rank),
-    "uncached": ("uncached", _rank),
+    "per_candidate": ("{}_whole", _per_candidate),
+    "single_pass": ("{}_whole", _rank),
+    "uncached": ("{}_uncached", _rank),
+    "cached": ("{}", _cached),
 }
 """The served model of each arm, and how it is called."""
 

@@ -55,8 +55,7 @@ def _bench(options: argparse.Namespace) -> int:
     from builders.repository import repository_folder  # noqa: PLC0415
     from perf.arms import ARM_NAMES, Arms  # noqa: PLC0415
     from perf.measure import measure, table  # noqa: PLC0415
-    from serving.repository import models_of  # noqa: PLC0415
-    from serving.triton import TritonServer  # noqa: PLC0415
+    from perf.server import server_with_store  # noqa: PLC0415
 
     sizes = sources.parse_sizes(options.size)
     results: dict[str, list[ArmResult]] = {}
@@ -67,7 +66,7 @@ def _bench(options: argparse.Namespace) -> int:
             url = options.url
             if url is None:
                 repository = options.repository or repository_folder(name, sizes)
-                url = stack.enter_context(TritonServer(repository, models_of(repository, ranker.name))).grpc_url
+                url = stack.enter_context(server_with_store(repository, ranker.name)).grpc_url
             arms = stack.enter_context(Arms(url, ranker.name, options.arms or ARM_NAMES))
             results[name] = measure(arms.functions, request, options.rounds)
         if not options.json:

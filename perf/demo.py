@@ -14,15 +14,17 @@ def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None
     """Every step is a command that can be run by itself, and is printed as one."""
     from builders import data as datasets  # noqa: PLC0415 - polars is slow to import
     from builders.repository import DEFAULT_FOLDER  # noqa: PLC0415 - torch is slow to import
-    from serving.repository import models_of  # noqa: PLC0415
-    from serving.triton import TritonServer  # noqa: PLC0415
+    from perf.server import keeps_summaries, server_with_store  # noqa: PLC0415
 
     data = datasets.load(data_path)
     row = data.row_of_user(user)
     _step(["build", name])
-    with TritonServer(DEFAULT_FOLDER, models_of(DEFAULT_FOLDER, name)) as server:
-        given = ["--data", str(data_path)] * (data_path is not None)
-        _step(["rank", name, "--user", str(user), "--top", str(top), "--url", server.grpc_url, *given])
+    with server_with_store(DEFAULT_FOLDER, name) as server:
+        given = ["--url", server.grpc_url, *["--data", str(data_path)] * (data_path is not None)]
+        rank = ["rank", name, "--user", str(user), *given]
+        _step([*rank, "--top", str(top)])
+        if keeps_summaries(server):
+            _step([*rank, "--top", "3", "--by-id"])
         request = Request(data.user_inputs(row), data.request_inputs(row), data.candidate_inputs())
         events = data.num_events(row)
         print(f"\n{name}: user {user} with {events} events, {request.num_candidates} candidates")

@@ -116,7 +116,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:
     """Where the server keeps summaries, not started yet; `cached` says whether it has any to keep."""
-    from serving.server_store import DEFAULT_SIZE, EmbeddedStore, NamedStore  # noqa: PLC0415 - loads the client
+    from serving.server_store import NamedStore, default_store  # noqa: PLC0415 - loads the client
     from serving.summary_settings import STORE_VARIABLE  # noqa: PLC0415
 
     url = options.store or os.environ.get(STORE_VARIABLE)
@@ -125,9 +125,7 @@ def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedSt
             raise ServingError(f"{flag}: only for the default store, got another by --store; leave one of them out")
     if url is not None:
         return NamedStore("" if url == "none" else url)
-    if not cached:
-        return NamedStore("")
-    return EmbeddedStore(options.store_size or DEFAULT_SIZE, options.store_dir)
+    return default_store(options.store_size, options.store_dir) if cached else NamedStore("")
 
 
 def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> dict[str, str]:

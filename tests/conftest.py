@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serving.repository import models_of
 from serving.server_log import tail
+from serving.server_store import default_store
+from serving.summary_settings import STORE_VARIABLE
 from serving.triton import TritonServer
 
 Serve = Callable[..., TritonServer]
@@ -33,6 +37,21 @@ def serve() -> Iterator[Serve]:
     for server in servers.values():
         _running.remove(server)
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def zoo_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """One server of the whole zoo, with a store where there can be one."""
+    from builders.repository import write_repository
+    from builders.zoo import ZOO
+    from tests.zoo_cuts import zoo_cut
+
+    folder = tmp_path_factory.mktemp("zoo")
+    for name in ZOO:
+        write_repository(zoo_cut(name), folder, f"cleave build {name}")
+    with default_store("64mb" if sys.version_info >= (3, 11) else None) as store:
+        variables = ((STORE_VARIABLE, store.url),)
+        yield serve(folder, [model for name in ZOO for model in models_of(folder, name)], variables=variables)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,14 +13,11 @@ import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from builders.draw import Arrays, draw_inputs
-from builders.repository import write_repository
 from builders.spec import Ranker
 from builders.zoo import ZOO
 from clients import InvalidRequestError, RankerClient
 from perf.arms import ARM_NAMES, Arms, Request
-from serving.repository import models_of
 from serving.triton import TritonServer
-from tests.conftest import Serve
 from tests.zoo_cuts import NUM_ITEMS, zoo_cut
 
 TOLERANCE = 1e-5
@@ -29,13 +26,9 @@ EVENTS, CANDIDATES = 21, 30
 every_model = pytest.mark.parametrize("name", ZOO)
 
 
-@pytest.fixture(scope="session")
-def server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
-    """One server of the whole zoo."""
-    folder = tmp_path_factory.mktemp("zoo")
-    for name in ZOO:
-        write_repository(zoo_cut(name), folder, f"cleave build {name}")
-    return serve(folder, [model for name in ZOO for model in models_of(folder, name)])
+@pytest.fixture
+def server(zoo_server: TritonServer) -> TritonServer:
+    return zoo_server
 
 
 @pytest.fixture

