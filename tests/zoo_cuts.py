@@ -15,7 +15,7 @@ WIDTH = 16
 
 
 def randomized(ranker: Ranker, seed: int = 0) -> Ranker:
-    """The ranker in evaluation mode, its weights as far from their initial values as trained ones: wrong scores show."""
+    """The ranker in evaluation mode, weights as far from their initial values as trained ones; wrong scores show."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in ranker.module.parameters():
