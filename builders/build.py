@@ -18,6 +18,7 @@ from builders.sources import load_ranker
 from builders.spec import Ranker
 from builders.split import Cut, cut_ranker
 from builders.summary_dtype import with_summary_dtype
+from builders.train import max_events_of
 
 COMPARED_SEEDS = 8
 """Random requests at `opt` over which the score difference of a narrower summary is taken."""
@@ -115,13 +116,12 @@ def _test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) ->
     if not isinstance(ranker.module, movielens.MovieLensModel):
         return None
     data = datasets.load(path)
-    max_events = next(axis.max for axis in ranker.axes if ranker.axis_roles[axis.name] == "user")
     output = ranker.output[0].name
 
     def auc(parts: Callable[[Arrays], Arrays]) -> float:
         def score(inputs: dict[str, AnyArray]) -> AnyArray:
             return parts(inputs)[output]
 
-        return evaluate(score, data, "test", max_events).auc
+        return evaluate(score, data, "test", max_events_of(ranker)).auc
 
     return auc(wide), auc(narrow)

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from builders.graph_edit import rename_tensors
+
 AXIS = "column_axis"
 SUFFIX = "_row"
 
@@ -23,11 +25,7 @@ def with_columns(model: onnx.ModelProto) -> onnx.ModelProto:
     if not inputs and not outputs:
         return changed
     names = {value.name for value in (*inputs, *outputs)}
-    for node in graph.node:
-        for field in (node.input, node.output):
-            for place, name in enumerate(field):
-                if name in names:
-                    field[place] = f"{name}{SUFFIX}"
+    rename_tensors(graph.node, {name: f"{name}{SUFFIX}" for name in names})
     graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), AXIS))
     squeezes = [_node("Squeeze", value.name, f"{value.name}{SUFFIX}", value.name) for value in inputs]
     unsqueezes = [_node("Unsqueeze", f"{value.name}{SUFFIX}", value.name, value.name) for value in outputs]

@@ -58,15 +58,14 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def given_sizes(ranker: Ranker, options: argparse.Namespace) -> dict[str, int]:
-    """`--history` is the first axis of the user's tensors, whatever its name; `--candidates` the candidate axis."""
+    """`--history` and `--candidates` by the names that this ranker's axes have."""
     sizes = {}
     if options.candidates is not None:
         sizes[ranker.candidate_axis.name] = options.candidates
     if options.history is not None:
-        history = next((axis for axis in ranker.axes if ranker.axis_roles[axis.name] == "user"), None)
-        if history is None:
+        if ranker.history_axis is None:
             raise BuilderError(f"--history: the user tensors of {ranker.name!r} have no axis; leave it out")
-        sizes[history.name] = options.history
+        sizes[ranker.history_axis.name] = options.history
     return sizes
 
 
@@ -110,11 +109,11 @@ def _build(options: argparse.Namespace) -> int:
     folder = options.out or repository.repository_folder(options.name, sizes)
     if options.check:
         cut = build.cut_as_configured(request)
-        return _check(cut.ranker.name, repository.config_differences(cut, folder), folder)
+        return _check(cut.ranker.name, repository.config_differences(cut, folder), folder, _build_command(options))
     built = build.build(request, options.data, lambda line: print(line, file=sys.stderr))
     fingerprint = repository.write_repository(built.cut, folder, _build_command(options))
     print("\n".join(_build_lines(built)))
-    models = ", ".join(repository.artifacts_of(built.cut))
+    models = ", ".join(repository.models_of(built.cut))
     print(f"built {built.cut.ranker.name} {fingerprint[:12]} in {folder}: {models}")
     return 0
 
@@ -159,12 +158,12 @@ def _catalogue(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(name: str, differences: str, folder: Path) -> int:
+def _check(name: str, differences: str, folder: Path, build_command: str) -> int:
     if not differences:
         print(f"{name}: the configs in {folder} are those of this build")
         return 0
     print(differences)
-    print(f"{name}: the configs in {folder} differ; run `cleave build {name}` and commit them", file=sys.stderr)
+    print(f"{name}: the configs in {folder} differ; run `{build_command}` and commit them", file=sys.stderr)
     return 1
 
 

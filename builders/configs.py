@@ -61,7 +61,7 @@ def _configs(cut: Cut) -> list[Any]:
     )
     of_user = {key: value for key, value in inputs.items() if value[0] == "user"}
     of_rest = {key: value for key, value in inputs.items() if value[0] != "user"}
-    kept = {tensor.name: [_axis_text(size) for size in tensor.dims[1:]] for tensor in cut.summary}
+    kept = {tensor.name: [size.symbol for size in tensor.dims[1:]] for tensor in cut.summary}
     by_id = [_string(USER_ID), *user]
     status = [_string(SUMMARY_STATUS)]
     encoder = _onnx_config(f"{name}_history_encoder", user, summary, signature_json(of_user, (), kept_outputs=kept))
@@ -127,10 +127,6 @@ def _entry(tensor: Tensor) -> _Entry:
 def _string(name: str) -> _Entry:
     """One string a user."""
     return _Entry(name, STRING, ())
-
-
-def _axis_text(size: Size) -> str | int:
-    return str(size) if size.constant is None else size.constant
 
 
 def _fill(

@@ -190,4 +190,4 @@ class _Extraction:
 
 def _symbols(dims: Sequence[Size]) -> list[int | str]:
     """The shape as ONNX writes it: numbers and names."""
-    return [str(size) if size.constant is None else size.constant for size in dims]
+    return [size.symbol for size in dims]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +20,7 @@ from builders.boundary import Boundary, SplitError
 from builders.draw import AnyArray, Arrays
 from builders.errors import BuilderError
 from builders.extract import extract_graph
+from builders.graph_edit import Step, nodes_of_steps, rename_tensors
 from builders.runtime import OnnxRunner
 from builders.spec import Ranker, Tensor
 from builders.split import Cut
@@ -202,7 +202,7 @@ def _row_nodes(graph: onnx.GraphProto, ids_of: Tensor, rows_of_ids: AnyArray) ->
     beyond = _constant(graph, "lookup_beyond", np.array(len(rows_of_ids) - 1, np.int64))
     rows = _constant(graph, "lookup_rows_of_ids", rows_of_ids)
     no_row = _constant(graph, "lookup_no_row", np.array(0, np.int32))
-    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+    steps: list[Step] = [
         ("Cast", [ids_of.name], "lookup_ids", {"to": TensorProto.INT64}),
         ("Less", ["lookup_ids", zero], "lookup_negative", {}),
         ("Greater", ["lookup_ids", beyond], "lookup_large", {}),
@@ -213,16 +213,13 @@ def _row_nodes(graph: onnx.GraphProto, ids_of: Tensor, rows_of_ids: AnyArray) ->
         ("ReduceMin", ["lookup_rows"], "lookup_least", {"keepdims": 0}),
         ("GreaterOrEqual", ["lookup_least", no_row], "lookup_all_known", {}),
     ]
-    return [
-        helper.make_node(op, inputs, [output], f"lookup/{output}", **attributes)
-        for op, inputs, output, attributes in steps
-    ]
+    return nodes_of_steps(steps, "lookup")
 
 
 def _table_branch(parts: ItemTower) -> onnx.GraphProto:
     """Every candidate is in the table."""
     nodes = [node for t in parts.tensors for node in _table_nodes(t, "lookup_rows", f"{t.name}_looked_up")]
-    return helper.make_graph(nodes, "table", [], [_value(t, f"{t.name}_looked_up") for t in parts.tensors])
+    return helper.make_graph(nodes, "table", [], [t.value_info(f"{t.name}_looked_up") for t in parts.tensors])
 
 
 def _table_nodes(tensor: SummaryTensor, rows: str, output: str) -> list[onnx.NodeProto]:
@@ -255,7 +252,7 @@ def _tower_branch(parts: ItemTower) -> onnx.GraphProto:
         nodes += _table_nodes(tensor, zero_row, found)
         chosen = f"{tensor.name}_chosen"
         nodes.append(helper.make_node("Where", [known, found, tensor.name], [chosen], f"lookup/{chosen}"))
-    outputs = [_value(tensor, f"{tensor.name}_chosen") for tensor in parts.tensors]
+    outputs = [tensor.value_info(f"{tensor.name}_chosen") for tensor in parts.tensors]
     branch = helper.make_graph(nodes, "tower", [], outputs, initializers)
     return _prefixed(branch, {value.name for value in tower.input})
 
@@ -264,17 +261,9 @@ def _prefixed(branch: onnx.GraphProto, captured: set[str]) -> onnx.GraphProto:
     """The branch with names of its own: a subgraph may not redefine a name of the graph around it."""
     own = {name for node in branch.node for name in node.output} | {tensor.name for tensor in branch.initializer}
     renamed = {name: f"tower_{name}" for name in own - captured}
+    rename_tensors(branch.node, renamed)
     for node in branch.node:
         node.name = f"tower/{node.name}"
-        for field in (node.input, node.output):
-            for place, name in enumerate(field):
-                field[place] = renamed.get(name, name)
     for entry in (*branch.initializer, *branch.output):
         entry.name = renamed.get(entry.name, entry.name)
     return branch
-
-
-def _value(tensor: SummaryTensor, name: str) -> onnx.ValueInfoProto:
-    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    dims = [str(size) if size.constant is None else size.constant for size in tensor.dims]
-    return helper.make_tensor_value_info(name, dtype, dims)

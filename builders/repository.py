@@ -53,6 +53,11 @@ def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
     }
 
 
+def models_of(cut: Cut) -> list[str]:
+    """The names of the models of the repository."""
+    return list(config_texts(cut))
+
+
 def write_repository(cut: Cut, folder: Path, build_command: str) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 

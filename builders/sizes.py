@@ -80,6 +80,12 @@ class Size:
             return self.terms[0][0][0]
         return None
 
+    @property
+    def symbol(self) -> int | str:
+        """As ONNX and configs write a dimension: a number, or words."""
+        constant = self.constant
+        return str(self) if constant is None else constant
+
     def __str__(self) -> str:
         parts = ["*".join([str(f)] * (f != 1 or not axes) + list(axes)) for axes, f in self.terms]
         return " + ".join(parts) or "0"

@@ -251,6 +251,11 @@ class Ranker:
         return axis
 
     @property
+    def history_axis(self) -> Axis | None:
+        """The axis that counts events: the first of the user's tensors, if they have one."""
+        return next(iter(axes_of(iter(self.user))), None)
+
+    @property
     def inputs(self) -> tuple[Tensor, ...]:
         return self.user + self.request + self.candidate
 

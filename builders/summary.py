@@ -27,6 +27,12 @@ class SummaryTensor:
     source: str
     """Its name in the graph of the whole model, where the batch may be elsewhere (`builders.layout`)."""
 
+    def value_info(self, name: str | None = None) -> onnx.ValueInfoProto:
+        """Its declaration as an input or output of a graph, by its own or another name."""
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        dims = [size.symbol for size in self.dims]
+        return onnx.helper.make_tensor_value_info(name or self.name, dtype, dims)
+
     def bytes_at(self, sizes: Mapping[str, int]) -> int:
         """The bytes of one user."""
         return product(self.dims).at({BATCH: 1, **sizes}) * np.dtype(self.dtype).itemsize

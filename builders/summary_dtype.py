@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from builders.draw import AnyArray
 from builders.errors import BuilderError
+from builders.graph_edit import Step, nodes_of_steps, rename_tensors
 from builders.sizes import Size
 from builders.split import Cut
 from builders.summary import SummaryTensor
 
 SUMMARY_DTYPES = ("float32", "float16", "int8")
 INT8_MAX = 127
-Step = tuple[str, list[str], str, dict[str, Any]]
-"""Operator, inputs, output, attributes."""
+SCOPE = "summary"
 SCALE_SUFFIX = "_scale"
 SMALLEST_SCALE = 1e-30
 """A row of zeros has the scale 0; dividing by this instead gives zeros again."""
@@ -72,10 +72,10 @@ def _cast(
     tensor: SummaryTensor, encoder: onnx.GraphProto, scorer: onnx.GraphProto, before: list[onnx.NodeProto]
 ) -> SummaryTensor:
     kept, wide = tensor.name, f"{tensor.name}_float32"
-    _rename(encoder, kept, wide)
-    _rename(scorer, kept, wide)
-    encoder.node.append(helper.make_node("Cast", [wide], [kept], f"summary/{kept}", to=TensorProto.FLOAT16))
-    before.append(helper.make_node("Cast", [kept], [wide], f"summary/{kept}", to=TensorProto.FLOAT))
+    for graph in (encoder, scorer):
+        rename_tensors(graph.node, {kept: wide})
+    encoder.node.extend(nodes_of_steps([("Cast", [wide], kept, {"to": TensorProto.FLOAT16})], SCOPE))
+    before += nodes_of_steps([("Cast", [kept], wide, {"to": TensorProto.FLOAT})], SCOPE)
     return dataclasses.replace(tensor, dtype="float16")
 
 
@@ -90,8 +90,8 @@ def _quantize(
         f"{kept}_smallest": np.array(SMALLEST_SCALE, np.float32),
     }
     encoder.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    _rename(encoder, kept, wide)
-    _rename(scorer, kept, wide)
+    for graph in (encoder, scorer):
+        rename_tensors(graph.node, {kept: wide})
     steps: list[Step] = [
         ("Abs", [wide], f"{kept}_absolute", {}),
         ("ReduceMax", [f"{kept}_absolute", f"{kept}_axis"], f"{kept}_largest", {"keepdims": 1}),
@@ -101,13 +101,12 @@ def _quantize(
         ("Round", [f"{kept}_in_steps"], f"{kept}_rounded", {}),
         ("Cast", [f"{kept}_rounded"], kept, {"to": TensorProto.INT8}),
     ]
-    encoder.node.extend(_nodes(steps))
-    before += _nodes(
-        [
-            ("Cast", [kept], f"{kept}_steps_float32", {"to": TensorProto.FLOAT}),
-            ("Mul", [f"{kept}_steps_float32", scale], wide, {}),
-        ]
-    )
+    encoder.node.extend(nodes_of_steps(steps, SCOPE))
+    undone: list[Step] = [
+        ("Cast", [kept], f"{kept}_steps_float32", {"to": TensorProto.FLOAT}),
+        ("Mul", [f"{kept}_steps_float32", scale], wide, {}),
+    ]
+    before += nodes_of_steps(undone, SCOPE)
     scale_dims = tuple(Size.of(1) if place == axis else size for place, size in enumerate(tensor.dims))
     return [
         dataclasses.replace(tensor, dtype="int8"),
@@ -121,29 +120,9 @@ def _row_axis(tensor: SummaryTensor) -> int:
     return fixed[-1] if fixed else len(tensor.dims) - 1
 
 
-def _nodes(steps: Sequence[Step]) -> list[onnx.NodeProto]:
-    return [
-        helper.make_node(op, inputs, [output], f"summary/{output}", **attributes)
-        for op, inputs, output, attributes in steps
-    ]
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Call a tensor otherwise in every node; inputs and outputs of the graph keep the name."""
-    for node in graph.node:
-        for field in (node.input, node.output):
-            for place, name in enumerate(field):
-                if name == old:
-                    field[place] = new
-
-
 def _declare(values: Any, summary: Sequence[SummaryTensor]) -> None:
     """Write the summary tensors' names, types and shapes into the inputs or outputs of a graph, first among them."""
     names = {tensor.name for tensor in summary}
     others = [value for value in values if value.name not in names]
     del values[:]
-    for tensor in summary:
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-        dims = [str(size) if size.constant is None else size.constant for size in tensor.dims]
-        values.append(helper.make_tensor_value_info(tensor.name, dtype, dims))
-    values.extend(others)
+    values.extend([*(tensor.value_info() for tensor in summary), *others])

@@ -23,7 +23,7 @@ from builders.errors import BuilderError
 from builders.evaluate import Score, evaluate
 from builders.metrics import Metrics
 from builders.sources import Sizes, random_ranker, zoo_sizes
-from builders.spec import Axis, Ranker
+from builders.spec import Ranker
 from builders.zoo.movielens import MovieLensModel
 
 BLOCK = 16
@@ -149,9 +149,8 @@ def score_of(module: torch.nn.Module) -> Score:
 
 def max_events_of(ranker: Ranker) -> int:
     """The longest history that the ranker takes."""
-    axis = ranker.user[0].axes[0]
-    assert isinstance(axis, Axis)
-    return axis.max
+    assert ranker.history_axis is not None
+    return ranker.history_axis.max
 
 
 def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: bool) -> int:

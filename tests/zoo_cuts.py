@@ -15,11 +15,12 @@ WIDTH = 16
 
 
 def randomized(ranker: Ranker, seed: int = 0) -> Ranker:
-    """The ranker with weights as far from their initial values as trained ones are, so that wrong scores show."""
+    """The ranker in evaluation mode, weights as far from their initial values as trained ones; wrong scores show."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in ranker.module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
+    ranker.module.eval()
     return ranker
 
 

@@ -17,6 +17,7 @@ from builders.spec import Ranker
 from builders.zoo import BASELINES, ZOO
 from builders.zoo.movielens import MovieLensModel
 from tests.builders.zoo.negative import self_attention_append
+from tests.zoo_cuts import randomized
 
 Inputs = dict[str, Tensor]
 
@@ -27,16 +28,6 @@ MAX_WEIGHTS_BYTES = 1_000_000
 every_model = pytest.mark.parametrize("name", [*ZOO, *BASELINES])
 every_served_model = pytest.mark.parametrize("name", ZOO)
 sizes = pytest.mark.parametrize(("batch", "events", "candidates"), [(1, 1, 1), (2, 7, 5), (3, 40, 13)])
-
-
-def randomized(ranker: Ranker, seed: int = 0) -> Ranker:
-    """The ranker in evaluation mode with weights as far from their initial values as trained ones are."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in ranker.module.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    ranker.module.eval()
-    return ranker
 
 
 def small(name: str) -> Ranker:
