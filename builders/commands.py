@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ def add_commands(commands: Subparsers) -> None:
     _add_build(commands)
     _add_catalogue(commands)
     _add_train(commands)
+    _add_tune(commands)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +195,7 @@ def _add_train(commands: Subparsers) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout (default: 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="at most this many")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="its peak")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="its peak (default: as `cleave tune` chose)")
     parser.add_argument("--weight-decay", type=float, metavar="X", help="AdamW's")
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the weights (default: where the zoo looks for them)")
@@ -201,16 +204,59 @@ def _add_train(commands: Subparsers) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from builders import data, sources, train, train_output  # noqa: PLC0415 - polars and torch are slow to import
+    from builders import data, sources, train, train_output, tune  # noqa: PLC0415 - torch is slow to import
 
+    tuned_sizes, tuned_settings = tune.tuned(options.name)
     given = {name: getattr(options, name) for name in train_output.OPTIONS}
-    settings = train.Settings(**{name: value for name, value in given.items() if value is not None})
-    sizes = sources.parse_sizes(options.size)
+    settings = train.Settings(
+        **{**tuned_settings, **{name: value for name, value in given.items() if value is not None}}
+    )
+    sizes = {**tuned_sizes, **sources.parse_sizes(options.size)}
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
     file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"
     train_output.check_file(file)
     trained = train.train(options.name, data.load(options.data), sizes, settings)
-    train_output.save(trained, file, train_output.train_command(options.name, options.data, options.size, settings))
+    train_output.save(trained, file, train_output.train_command(options.name, options.data, sizes, settings))
     report = train_output.report_dict(trained, file)
     print(json.dumps(report, indent=2) if options.json else train_output.report_text(trained, file))
     return 0
+
+
+def _add_tune(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "tune",
+        help="choose learning rate, dropout and width of zoo models",
+        description="Train zoo models with several learning rates, dropouts and widths, and keep every trial's result "
+        "on the validation part of MovieLens. An interrupted search goes on where it was.",
+    )
+    _add_trainings(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the trials (default: where `train` reads them)")
+    parser.set_defaults(run=_tune)
+
+
+def _add_trainings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=(), metavar="NAME", help="zoo models (default: all)")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="trainings at once, one core each (default: 1)"
+    )
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from builders import sources, tune  # noqa: PLC0415 - torch is slow to import
+
+    file = options.out or tune.TRIALS
+    models = sources.zoo_names(options.models)
+    with _training_processes(options.jobs) as pool:
+        tune.tune(models, options.data, file, pool, lambda line: print(line, file=sys.stderr))
+    for model in models:
+        sizes, settings = tune.tuned(model, file)
+        print(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in {**settings, **sizes}.items()))
+    return 0
+
+
+def _training_processes(jobs: int) -> ProcessPoolExecutor:
+    """Processes that hold nothing of this one's threads."""
+    if jobs < 1:
+        raise BuilderError(f"--jobs: expected at least 1, got {jobs}; give the number of processors")
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))

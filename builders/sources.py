@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -62,6 +62,18 @@ def parse_sizes(text: str) -> dict[str, int | float]:
                 f"--size: expected name=number pairs like layers=3,width=128, got {part!r}; write numbers"
             ) from error
     return sizes
+
+
+def zoo_names(given: Sequence[str]) -> list[str]:
+    """The models given, all known ones and the baselines if none is.
+
+    Raises:
+        SourceError: there is no such model.
+    """
+    names = list(given) or list(MODELS)
+    for name in names:
+        zoo_sizes(name, {})
+    return names
 
 
 def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:

@@ -68,34 +68,41 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained ranker, in evaluation mode, and how it came about."""
+class Fitted:
+    """A ranker at its best epoch, in evaluation mode, and what the validation part says of it."""
 
     ranker: Ranker
     sizes: dict[str, int | float]
     """Every size the zoo function was called with."""
-    settings: Settings
     best_epoch: int
     """Whose weights these are, counted from 1."""
-    seconds: float
     validation: Metrics
-    test: Metrics
 
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.ranker.module.parameters())
 
 
-def train(
+@dataclass(frozen=True)
+class Trained(Fitted):
+    """What was fitted, how, and what the test part says of it."""
+
+    settings: Settings
+    seconds: float
+    test: Metrics
+
+
+def fit(
     name: str,
     data: MovieLens,
     sizes: Sizes | None = None,
     settings: Settings | None = None,
     show_progress: bool = True,
-) -> Trained:
+) -> Fitted:
     """Train the zoo model `name` from random weights; keep the epoch of the best validation AUC.
 
-    While it trains, validation is estimated with blocks, as in training; the metrics returned are of exact histories.
+    The test part is not looked at. While it trains, validation is estimated with blocks, as in training; the metrics
+    returned are of exact histories.
 
     Args:
         name: a zoo model.
@@ -110,7 +117,6 @@ def train(
         MetricsError: a part of the data is empty or has labels of one kind.
     """
     settings = settings or Settings()
-    began = time.perf_counter()
     chosen = zoo_sizes(name, {"num_items": data.num_items, **(sizes or {})})
     if chosen["num_items"] != data.num_items:
         raise TrainingError(
@@ -120,9 +126,24 @@ def train(
     with _threads(settings.threads), torch.random.fork_rng(devices=()):
         torch.manual_seed(settings.seed)
         best_epoch = _fit(ranker, data, settings, show_progress)
-        score, max_events = score_of(ranker.module), max_events_of(ranker)
-        validation, test = (evaluate(score, data, part, max_events) for part in ("validation", "test"))
-    return Trained(ranker, chosen, settings, best_epoch, time.perf_counter() - began, validation, test)
+        validation = evaluate(score_of(ranker.module), data, "validation", max_events_of(ranker))
+    return Fitted(ranker, chosen, best_epoch, validation)
+
+
+def train(
+    name: str,
+    data: MovieLens,
+    sizes: Sizes | None = None,
+    settings: Settings | None = None,
+    show_progress: bool = True,
+) -> Trained:
+    """`fit`, and what the test part says of it; arguments and errors are those of `fit`."""
+    settings = settings or Settings()
+    began = time.perf_counter()
+    fitted = fit(name, data, sizes, settings, show_progress)
+    with _threads(settings.threads):
+        test = evaluate(score_of(fitted.ranker.module), data, "test", max_events_of(fitted.ranker))
+    return Trained(**vars(fitted), settings=settings, seconds=time.perf_counter() - began, test=test)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from builders.sources import Sizes
 from builders.train import Settings, Trained, TrainingError
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")
@@ -50,13 +51,13 @@ def save(trained: Trained, file: Path, command: str) -> None:
         os.replace(written, file)
 
 
-def train_command(name: str, data: Path | None, size: str, settings: Settings) -> str:
+def train_command(name: str, data: Path | None, sizes: Sizes, settings: Settings) -> str:
     """The command that trains the same again; settings that are the defaults today are spelled out."""
     words = ["cleave", "train", name]
     if data is not None:
         words += ["--data", data.name]
-    if size:
-        words += ["--size", size]
+    if sizes:
+        words += ["--size", ",".join(f"{key}={size}" for key, size in sizes.items())]
     for option in OPTIONS:
         words += [f"--{option.replace('_', '-')}", str(getattr(settings, option))]
     return " ".join(words)

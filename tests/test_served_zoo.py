@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -162,6 +163,9 @@ def test_concurrent_requests_of_equal_buckets_share_batches(name: str, server: T
     ):
         clients = [one, other] * (len(requests) // 2)
         scores = list(pool.map(lambda client, inputs: rank(client, ranker, inputs), clients, requests))
+    deadline = time.monotonic() + 10
+    while counts()[0] - before[0] < len(requests) and time.monotonic() < deadline:  # counted after the answer is sent
+        time.sleep(0.01)
     inferences, executions = (after - earlier for after, earlier in zip(counts(), before, strict=True))
     statistics.close()
     assert inferences == len(requests)

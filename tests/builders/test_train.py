@@ -228,7 +228,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_command_says_how_to_do_it_again() -> None:
     settings = Settings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25, threads=2)
-    command = train_command("append", None, "", settings)
+    command = train_command("append", None, {}, settings)
     assert command == "cleave train append --seed 1 --epochs 2 --learning-rate 0.5 --weight-decay 0.25 --threads 2"
     options = vars(cleave.parser().parse_args(command.split()[1:]))
     assert {name: options[name] for name in OPTIONS} == {name: getattr(settings, name) for name in OPTIONS}
