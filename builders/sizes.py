@@ -8,6 +8,7 @@ there are such products determine the factors, and each further run confirms the
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ class Size:
 
     def at(self, sizes: Mapping[str, int]) -> int:
         """The value with the size of every axis given by name."""
-        return sum(factor * int(np.prod([sizes[axis] for axis in monomial])) for monomial, factor in self.terms)
+        return sum(factor * math.prod(sizes[axis] for axis in monomial) for monomial, factor in self.terms)
 
     @property
     def axes(self) -> frozenset[str]:

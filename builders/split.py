@@ -6,7 +6,7 @@ Binding-time analysis (`builders.labels`) says which nodes depend on the user al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from builders.boundary import Boundary, SplitError
 from builders.cost import ArmFlops, Flops
 from builders.export import highs_from_graph, onnx_from_ranker, scope_of
 from builders.extract import extract_graph
+from builders.kernels import Part, part_from_nodes
 from builders.labels import Labels
 from builders.optimize import additive_masks
 from builders.rows import split_rows
@@ -57,6 +58,8 @@ class Cut:
     summary: tuple[SummaryTensor, ...]
     flops: dict[str, Flops]
     """`whole`, `history_encoder`, `item_tower` and, without it, `candidate_scorer`."""
+    parts: dict[str, Part]
+    """The kernels of the three graphs: `whole`, `history_encoder` and `candidate_scorer`, item tower included."""
     first_mix: Mix | None
     analysis: Analysis = field(repr=False)
     """The graph that the parts were taken from: the whole model with its rows apart."""
@@ -117,6 +120,11 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         candidate_scorer=scorer,
         summary=summary,
         flops=_flops(whole, of_whole.probe, analysis, encoder, scorer),
+        parts={
+            "whole": part_from_nodes(whole.graph.node, _outputs(ranker), whole, of_whole.probe),
+            "history_encoder": _part(encoder, [tensor.source for tensor in summary], analysis),
+            "candidate_scorer": _part(scorer, _outputs(ranker), analysis),
+        },
         first_mix=_first_mix(analysis.model, ranker, analysis.labels),
         analysis=analysis,
     )
@@ -189,6 +197,17 @@ def _flops(
         "item_tower": Flops.of(items, model_probe),
         "candidate_scorer": Flops.of([node for node in in_scorer if node.name not in item_names], model_probe),
     }
+
+
+def _outputs(ranker: Ranker) -> list[str]:
+    return [tensor.name for tensor in ranker.output]
+
+
+def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> Part:
+    """The kernels of a part: the nodes of the analyzed graph, of which alone the sizes are known, that are in it."""
+    names = {node.name for node in graph.graph.node}
+    nodes = [node for node in analysis.model.graph.node if node.name in names]
+    return part_from_nodes(nodes, outputs, analysis.model, analysis.probe)
 
 
 def _first_mix(model: onnx.ModelProto, ranker: Ranker, labels: Labels) -> Mix | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from builders.roofline import PER_CANDIDATE_ROWS
 from clients import RankerClient
 from clients.padding import padded
 from perf.errors import PerfError
@@ -18,8 +19,6 @@ Array = NDArray[Any]
 DEADLINE_S = 600.0
 CACHED_USER = "perf"
 """The user of the cached arm."""
-PER_CANDIDATE_ROWS = 16
-"""Candidates of one request of the per-candidate arm: enough rows to fill matrix products, little enough memory."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from perf import machine
+from perf.machine import measure
+
+
+def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products use wider units than anything else, and the launch of a node takes less than a millisecond."""
+    monkeypatch.setattr(machine, "SECONDS_EACH", 0.05)
+    found = measure(threads=1)
+    assert found.measured
+    assert found.name.endswith("1 thread")
+    assert found.matrix_flops_per_s["float32"] > found.vector_flops_per_s > 0
+    assert found.memory_bytes_per_s > 1e8
+    assert found.link_bytes_per_s is None
+    assert 0 < found.launch_us < 1000
