@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import shlex
@@ -27,6 +28,7 @@ def add_commands(commands: Subparsers) -> None:
     _add_catalogue(commands)
     _add_train(commands)
     _add_tune(commands)
+    _add_evaluate(commands)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -206,11 +208,9 @@ def _add_train(commands: Subparsers) -> None:
 def _train(options: argparse.Namespace) -> int:
     from builders import data, sources, train, train_output, tune  # noqa: PLC0415 - torch is slow to import
 
-    tuned_sizes, tuned_settings = tune.tuned(options.name)
-    given = {name: getattr(options, name) for name in train_output.OPTIONS}
-    settings = train.Settings(
-        **{**tuned_settings, **{name: value for name, value in given.items() if value is not None}}
-    )
+    tuned_sizes, learning_rate = tune.tuned(options.name)
+    given = {name: getattr(options, name) for name in train_output.OPTIONS if getattr(options, name) is not None}
+    settings = dataclasses.replace(train.Settings(learning_rate=learning_rate), **given)
     sizes = {**tuned_sizes, **sources.parse_sizes(options.size)}
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
     file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"
@@ -250,8 +250,9 @@ def _tune(options: argparse.Namespace) -> int:
     with _training_processes(options.jobs) as pool:
         tune.tune(models, options.data, file, pool, lambda line: print(line, file=sys.stderr))
     for model in models:
-        sizes, settings = tune.tuned(model, file)
-        print(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in {**settings, **sizes}.items()))
+        sizes, learning_rate = tune.tuned(model, file)
+        chosen = {"learning_rate": learning_rate, **sizes}
+        print(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in chosen.items()))
     return 0
 
 
@@ -260,3 +261,44 @@ def _training_processes(jobs: int) -> ProcessPoolExecutor:
     if jobs < 1:
         raise BuilderError(f"--jobs: expected at least 1, got {jobs}; give the number of processors")
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+
+
+def _add_evaluate(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="train every zoo model with several seeds and compare them",
+        description="Train zoo models on MovieLens with several seeds and the settings that `tune` chose; write a "
+        "table of accuracy and cost and a picture of both. An interrupted evaluation goes on where it was.",
+    )
+    _add_trainings(parser)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each model (default: 3)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the page, the picture and the runs")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="keep the weights of seed 0 in this folder")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from builders import accuracy, accuracy_page, sources, tune  # noqa: PLC0415 - torch is slow to import
+
+    models = sources.zoo_names(options.models)
+    with _training_processes(options.jobs) as pool:
+        found = accuracy.evaluate_models(
+            models,
+            options.seeds,
+            options.data,
+            options.out / "accuracy.json",
+            options.weights,
+            pool,
+            lambda line: print(line, file=sys.stderr),
+        )
+    accuracy_page.write_page(found, tune.read_trials(), options.out, _evaluate_command(options))
+    print(accuracy_page.table(found))
+    print(f"wrote {options.out / accuracy_page.PAGE}")
+    return 0
+
+
+def _evaluate_command(options: argparse.Namespace) -> str:
+    words = ["cleave", "evaluate", "--seeds", str(options.seeds), "--out", str(options.out)]
+    words += ["--models", *options.models] * bool(options.models)
+    words += ["--data", options.data.name] if options.data else []
+    return shlex.join(words)

@@ -20,7 +20,7 @@ from builders.train import Settings, fit
 TRIALS = Path(__file__).parent / "zoo" / "tuning.json"
 """Every trial of every model, written by `cleave tune`; the best of a model's are its defaults in training."""
 
-GRID: dict[str, tuple[float, ...]] = {"learning_rate": (1e-3, 3e-3), "dropout": (0.1, 0.3), "width": (32, 64)}
+GRID: dict[str, tuple[float, ...]] = {"learning_rate": (1e-3, 3e-3), "dropout": (0.1, 0.3), "width": (16, 32)}
 """What is tried, one line after the other: each keeps the best of the lines before, and starts from the defaults."""
 
 
@@ -63,10 +63,10 @@ def best_trial(model: str, trials: Sequence[Trial]) -> Trial | None:
     )
 
 
-def tuned(model: str, file: Path = TRIALS) -> tuple[dict[str, int | float], dict[str, float]]:
-    """Sizes and settings that the trials chose for a model; nothing where it was never tuned."""
+def tuned(model: str, file: Path = TRIALS) -> tuple[dict[str, int | float], float]:
+    """Sizes and learning rate that the trials chose for a model; without trials no sizes and the default rate."""
     trial = best_trial(model, read_trials(file))
-    return (trial.sizes, {"learning_rate": trial.learning_rate}) if trial else ({}, {})
+    return (trial.sizes, trial.learning_rate) if trial else ({}, Settings().learning_rate)
 
 
 def tune(
