@@ -57,7 +57,7 @@ def train_command(name: str, data: Path | None, sizes: Sizes, settings: Settings
     if data is not None:
         words += ["--data", data.name]
     if sizes:
-        words += ["--size", ",".join(f"{key}={size}" for key, size in sizes.items())]
+        words += ["--size", ",".join(f"{key}={size}" for key, size in sorted(sizes.items()))]
     for option in OPTIONS:
         words += [f"--{option.replace('_', '-')}", str(getattr(settings, option))]
     return " ".join(words)

@@ -214,7 +214,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "validation_auc" in printed.err
     with safe_open(file, framework="np") as opened:
         command = opened.metadata()["command"]
-    assert command.startswith("cleave train append --data ml-1m --size layers=1,width=8,heads=1,dropout=0 --seed 5")
+    assert command.startswith("cleave train append --data ml-1m --size dropout=0,heads=1,layers=1,width=8 --seed 5")
 
 
 @pytest.mark.usefixtures("synthetic_is_the_data")
