@@ -12,11 +12,14 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from builders.errors import BuilderError
 
 if TYPE_CHECKING:
     from builders.build import Build
     from builders.spec import Ranker
+    from builders.split import Cut
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -101,6 +104,19 @@ def _add_build(commands: Subparsers) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="PATH", help="for the test AUC of a narrower summary")
     parser.add_argument(
+        "--target",
+        choices=("onnx", "tensorrt-check"),
+        default="onnx",
+        help="onnx: the repository (default); tensorrt-check: compile every part for GPUs that need not be here, print "
+        "a table and write nothing",
+    )
+    parser.add_argument(
+        "--architectures", default="", metavar="SM,...", help="of tensorrt-check (default: SM80,SM86,SM89,SM120)"
+    )
+    parser.add_argument(
+        "--layers", type=Path, metavar="DIR", help="with tensorrt-check: write the layers of every engine there"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
     )
     parser.set_defaults(run=_build)
@@ -111,6 +127,8 @@ def _build(options: argparse.Namespace) -> int:
 
     sizes = sources.parse_sizes(options.size)
     request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype)
+    if options.target == "tensorrt-check":
+        return _check_engines(options, build.cut_as_configured(request))
     folder = options.out or repository.repository_folder(options.name, sizes)
     if options.check:
         cut = build.cut_as_configured(request)
@@ -121,6 +139,24 @@ def _build(options: argparse.Namespace) -> int:
     models = ", ".join(repository.models_of(built.cut))
     print(f"built {built.cut.ranker.name} {fingerprint[:12]} in {folder}: {models}")
     return 0
+
+
+def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
+    from builders.engine import ARCHITECTURES  # noqa: PLC0415 - onnx is slow to import
+    from builders.engine_check import check_engines, table  # noqa: PLC0415
+    from builders.tensorrt_parts import tensorrt_parts  # noqa: PLC0415
+
+    architectures = tuple(filter(None, options.architectures.split(","))) or ARCHITECTURES
+    parts = tensorrt_parts(cut)
+    checks = []
+    with tqdm(total=len(parts) * len(architectures), unit="engine", disable=not sys.stderr.isatty()) as bar:
+        for check in check_engines(parts, "float32", architectures, options.layers):
+            checks.append(check)
+            bar.update()
+    print(table(checks))
+    refusals = [check.refusal for check in checks if check.refusal]
+    print("\n".join(dict.fromkeys(refusals)), file=sys.stderr, end="\n" * bool(refusals))
+    return int(bool(refusals))
 
 
 def _build_lines(built: Build) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 
-from builders.columns import with_columns
+from builders.artifacts import artifacts_of
 from builders.configs import config_texts
 from builders.errors import BuilderError
 from builders.export import fingerprint_of
@@ -38,19 +38,6 @@ def repository_folder(name: str, sizes: Mapping[str, float]) -> Path:
     if not sizes:
         return DEFAULT_FOLDER
     return SIZED_FOLDER / "-".join([name, *(f"{key}{value}" for key, value in sorted(sizes.items()))])
-
-
-def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
-    """The ONNX model of each model of the repository; None for what has no graph of its own."""
-    name = cut.ranker.name
-    return {
-        f"{name}_whole": with_columns(cut.whole),
-        f"{name}_history_encoder": with_columns(cut.history_encoder),
-        f"{name}_candidate_scorer": with_columns(cut.candidate_scorer),
-        f"{name}_uncached": None,
-        f"{name}_summary_cache": None,
-        name: None,
-    }
 
 
 def models_of(cut: Cut) -> list[str]:

@@ -45,6 +45,14 @@ class Size:
         return Size(() if value == 0 else (((), value),))
 
     @staticmethod
+    def parse(symbol: int | str) -> Size:
+        """The size that `symbol` writes."""
+        total = Size.of(0)
+        for part in str(symbol).split(" + "):
+            total += product([Size.of(int(factor) if factor.isdecimal() else factor) for factor in part.split("*")])
+        return total
+
+    @staticmethod
     def _from_dict(terms: Mapping[Monomial, int]) -> Size:
         return Size(tuple(sorted((monomial, factor) for monomial, factor in terms.items() if factor)))
 

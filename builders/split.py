@@ -63,6 +63,8 @@ class Cut:
     first_mix: Mix | None
     analysis: Analysis = field(repr=False)
     """The graph that the parts were taken from: the whole model with its rows apart."""
+    whole_probe: Probe = field(repr=False)
+    """Sizes of the tensors of `whole`."""
 
     def summary_bytes(self, sizes: Mapping[str, int]) -> int:
         """The bytes kept for one user at these sizes."""
@@ -127,6 +129,7 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         },
         first_mix=_first_mix(analysis.model, ranker, analysis.labels),
         analysis=analysis,
+        whole_probe=of_whole.probe,
     )
 
 

@@ -13,7 +13,18 @@ from cleave import main, parser
 
 OPTIONS = {
     "inspect": {"name", "--size", "--history", "--candidates", "--json"},
-    "build": {"name", "--size", "--out", "--catalogue", "--summary-dtype", "--data", "--check"},
+    "build": {
+        "name",
+        "--size",
+        "--out",
+        "--catalogue",
+        "--summary-dtype",
+        "--data",
+        "--target",
+        "--architectures",
+        "--layers",
+        "--check",
+    },
     "catalogue": {"out", "--data"},
     "train": {
         "name",

@@ -11,8 +11,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from builders.artifacts import artifacts_of
 from builders.configs import MAX_BATCH_SIZE, config_texts
-from builders.repository import DEFAULT_FOLDER, artifacts_of
+from builders.repository import DEFAULT_FOLDER
 from builders.spec import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID, signature_json
 from builders.split import Cut
 from builders.zoo import ZOO

@@ -14,10 +14,10 @@ import onnx
 import pytest
 
 from builders import repository
+from builders.artifacts import artifacts_of
 from builders.manifest import ManifestError, check_one_build, read_manifest, write_manifest
 from builders.repository import (
     RepositoryError,
-    artifacts_of,
     config_differences,
     repository_folder,
     write_repository,

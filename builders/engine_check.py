@@ -1,0 +1,68 @@
+"""Compiles every part of a cut for GPUs that are not there, and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builders.engine import EngineOptions, RefusedError, engine_from_onnx, import_tensorrt
+from builders.tensorrt_parts import TensorRTPart
+
+COLUMNS = ("part", "precision", "GPU", "profiles", "engine bytes", "fused attention layers", "seconds")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of one part for one architecture."""
+
+    part: str
+    precision: str
+    architecture: str
+    num_profiles: int
+    engine_bytes: int
+    fused_attentions: tuple[tuple[str, ...], ...]
+    """The ONNX nodes of each."""
+    seconds: float
+    refusal: str = ""
+    """Why there is no engine; empty where there is one."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table with `COLUMNS`."""
+        of_engine = ("refused", "", "")
+        if not self.refusal:
+            of_engine = (f"{self.engine_bytes:,}", str(len(self.fused_attentions)), f"{self.seconds:.1f}")
+        return (self.part, self.precision, self.architecture, str(self.num_profiles), *of_engine)
+
+
+def check_engines(
+    parts: Sequence[TensorRTPart], precision: str, architectures: Sequence[str], layers: Path | None = None
+) -> Iterator[Check]:
+    """Build the engine of each part for each architecture with TensorRT for RTX; yields as they are done.
+
+    Args:
+        layers: a folder that gets the list of layers of each engine as `<part>-<architecture>.txt`.
+
+    Raises:
+        EngineError: TensorRT for RTX is not installed, or knows no such architecture.
+    """
+    trt = import_tensorrt("tensorrt_rtx")
+    for part in parts:
+        for architecture in architectures:
+            known = (part.name, precision, architecture, len(part.profiles))
+            try:
+                engine = engine_from_onnx(trt, part.model, part.profiles, EngineOptions(architecture))
+            except RefusedError as error:
+                yield Check(*known, 0, (), 0.0, str(error))
+                continue
+            if layers is not None:
+                layers.mkdir(parents=True, exist_ok=True)
+                (layers / f"{part.name}-{architecture}.txt").write_text(engine.layer_text)
+            yield Check(*known, len(engine.plan), engine.fused_attentions, engine.seconds)
+
+
+def table(checks: Sequence[Check]) -> str:
+    """The checks as a Markdown table."""
+    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(check.cells for check in checks)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,230 @@
+"""Engines are built, for real, by TensorRT for RTX, which needs no GPU; `tensorrt` itself by one that records."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from builders.engine import (
+    Engine,
+    EngineError,
+    EngineOptions,
+    RefusedError,
+    engine_from_onnx,
+    import_tensorrt,
+)
+from builders.engine_check import COLUMNS, check_engines, table
+from builders.engine_layers import Layer, fused_attentions, layers_from_log
+from builders.profiles import Profile, Range
+from builders.spec import BATCH
+from builders.split import Cut
+from builders.tensorrt_parts import TensorRTPart, tensorrt_parts
+
+SM89 = EngineOptions(architecture="SM89")
+SHORT = Profile({BATCH: Range(1, 2, 4), "history": Range(1, 32, 32), "candidates": Range(1, 16, 16)})
+LONG = Profile({BATCH: Range(1, 2, 4), "history": Range(33, 64, 64), "candidates": Range(1, 16, 16)})
+
+
+@pytest.fixture(scope="module")
+def trt() -> Any:
+    return import_tensorrt("tensorrt_rtx")
+
+
+def attention(dtype: str = "float16", heads: int = 2, width: int = 32) -> onnx.ModelProto:
+    """Candidates read a history whose keys are kept transposed, as in append's scorer."""
+    head = f"[batch,{heads}"
+    model: onnx.ModelProto = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["": 20]> attention (
+        {dtype}{head},candidates,{width}] query, {dtype}{head},{width},history] key,
+        {dtype}{head},history,{width}] value, {dtype}[batch,1,1,history] mask)
+        => ({dtype}{head},candidates,{width}] read)
+        {{
+            [blocks_0] weights = MatMul(query, key)
+            [blocks_0] masked = Add(weights, mask)
+            [blocks_0] shares = Softmax<axis=-1>(masked)
+            [blocks_0] read = MatMul(shares, value)
+        }}"""
+    )
+    for node in model.graph.node:
+        node.name = f"blocks.0/{node.op_type}_{node.output[0]}"
+    return model
+
+
+def test_attention_in_half_precision_becomes_one_kernel_in_every_profile(trt: Any) -> None:
+    engine = engine_from_onnx(trt, attention(), [SHORT, LONG], SM89)
+    assert len(engine.plan) > 1000
+    assert engine.num_profiles == 2
+    assert [sorted(nodes) for nodes in engine.fused_attentions] == [
+        ["blocks.0/Add_masked", "blocks.0/MatMul_read", "blocks.0/MatMul_weights", "blocks.0/Softmax_shares"]
+    ]
+    assert sum(layer.is_fused_attention for layer in engine.layers) == 2
+    assert "Datatype: Half" in engine.layer_text
+
+
+def test_attention_in_float32_builds_and_does_not_fuse(trt: Any) -> None:
+    engine = engine_from_onnx(trt, attention("float"), [SHORT], SM89)
+    assert engine.fused_attentions == ()
+    assert {name for layer in engine.layers for name in layer.onnx_nodes} >= {"blocks.0/Softmax_shares"}
+
+
+def test_a_node_that_tensorrt_does_not_take_is_named(trt: Any) -> None:
+    model = attention("float")
+    model.graph.node[2].op_type = "Det"
+    with pytest.raises(RefusedError, match=r"attention: blocks\.0/Softmax_shares \(Det\): expected a node that Tensor"):
+        engine_from_onnx(trt, model, [SHORT], SM89)
+
+
+def test_sizes_that_contradict_each_other_are_refused_in_words(trt: Any) -> None:
+    model = attention("float")
+    model.graph.input[2].type.tensor_type.shape.dim[2].dim_param = "candidates"
+    with pytest.raises(
+        RefusedError, match=r"attention: TensorRT .* cannot compile the graph: .+; change what it names"
+    ):
+        engine_from_onnx(trt, model, [SHORT], SM89)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (EngineOptions(), "tensorrt_rtx: expected an architecture, got None"),
+        (EngineOptions("SM1"), "--architectures: expected some of SM80, SM86, SM89, SM120, got 'SM1'"),
+        (EngineOptions("SM89", timing_cache=Path("x")), "tensorrt_rtx: it has no timing_cache; leave it out"),
+        (EngineOptions("SM89", version_compatible=True), "tensorrt_rtx: it has no version_compatible; leave it out"),
+    ],
+)
+def test_options_that_the_check_does_not_have_are_refused(options: EngineOptions, words: str, trt: Any) -> None:
+    with pytest.raises(EngineError, match=words):
+        engine_from_onnx(trt, attention("float"), [SHORT], options)
+
+
+def test_a_missing_tensorrt_says_where_it_is() -> None:
+    with pytest.raises(EngineError, match=r"tensorrt: expected it to be installed, got .*; run this in the container"):
+        import_tensorrt("tensorrt")
+
+
+class RecordingConfig:
+    """The builder config of a `tensorrt` that is not here: remembers what it is told."""
+
+    def __init__(self, config: Any, trt: Any) -> None:
+        self.profiling_verbosity = None
+        self.hardware_compatibility_level = None
+        self.config, self.trt = config, trt
+        self.calls: dict[str, Any] = {}
+
+    def add_optimization_profile(self, profile: Any) -> None:
+        self.config.add_optimization_profile(profile)
+
+    def set_memory_pool_limit(self, pool: Any, size: int) -> None:
+        self.calls["memory"] = (pool, size)
+
+    def set_flag(self, flag: Any) -> None:
+        self.calls["flag"] = flag
+
+    def create_timing_cache(self, known: bytes) -> bytes:
+        return b"measured before: " + known
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> None:
+        self.calls["timing_cache"] = (cache, ignore_mismatch)
+
+    def get_timing_cache(self) -> Any:
+        return types.SimpleNamespace(serialize=lambda: b"measured now")
+
+
+class RecordingTensorRT(types.ModuleType):
+    """`tensorrt` as far as the build goes: TensorRT for RTX up to the config, then a plan that is none."""
+
+    def __init__(self, trt: Any) -> None:
+        super().__init__("tensorrt")
+        self.trt = trt
+        self.configs: list[RecordingConfig] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.trt, name)
+
+    def Builder(self, log: Any) -> Any:  # noqa: N802 - TensorRT's name
+        builder = self.trt.Builder(log)
+
+        def create_builder_config() -> RecordingConfig:
+            self.configs.append(RecordingConfig(builder.create_builder_config(), self.trt))
+            return self.configs[-1]
+
+        return types.SimpleNamespace(
+            create_network=builder.create_network,
+            create_builder_config=create_builder_config,
+            create_optimization_profile=builder.create_optimization_profile,
+            build_serialized_network=lambda network, config: b"plan",
+        )
+
+
+def test_tensorrt_itself_gets_every_option(trt: Any, tmp_path: Path) -> None:
+    recording = RecordingTensorRT(trt)
+    cache = tmp_path / "timings"
+    options = EngineOptions(
+        memory_limit_bytes=1 << 30, timing_cache=cache, version_compatible=True, hardware_compatible=True
+    )
+    for _ in range(2):
+        assert engine_from_onnx(recording, attention(), [SHORT], options).plan == b"plan"
+    first, second = recording.configs
+    assert first.calls == {
+        "memory": (trt.MemoryPoolType.WORKSPACE, 1 << 30),
+        "flag": trt.BuilderFlag.VERSION_COMPATIBLE,
+        "timing_cache": (b"measured before: ", False),
+    }
+    assert first.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    assert first.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
+    assert second.calls["timing_cache"] == (b"measured before: measured now", False)
+
+
+def test_tensorrt_itself_builds_for_its_own_gpu_only(trt: Any) -> None:
+    with pytest.raises(EngineError, match="tensorrt: expected none, as engines are built for the GPU of this machine"):
+        engine_from_onnx(RecordingTensorRT(trt), attention(), [SHORT], SM89)
+
+
+def test_layers_are_read_from_the_log() -> None:
+    log = [
+        "Engine generation completed.",
+        "Layers:\n"
+        "Name: __myl_Move_myl0_1, LayerType: kgen, Inputs: [ { Name: x, } ], StreamId: 0, Metadata: \n"
+        "Name: _gemm_mha_v2_myl0_2, LayerType: kgen, Inputs: [], StreamId: 0, "
+        "Metadata: [ONNX Layer: a/MatMul][ONNX Layer: a/Softmax][ONNX Layer: a/MatMul]\n"
+        "\nI/O Tensors:\n Name: query, IOMode: Input",
+    ]
+    assert layers_from_log(log) == (
+        Layer("__myl_Move_myl0_1", "kgen", ()),
+        Layer("_gemm_mha_v2_myl0_2", "kgen", ("a/MatMul", "a/Softmax")),
+    )
+    assert layers_from_log(log[:1]) == ()
+
+
+def test_an_attention_counts_if_every_profile_fuses_it() -> None:
+    a, b = (Layer(f"_gemm_mha_v2_myl{place}_1", "kgen", (name,)) for place, name in enumerate("ab"))
+    other = Layer("__myl_Alpha_myl0_3", "kgen", ("a",))
+    assert fused_attentions([a, b, a, other], 2) == (("a",),)
+    assert fused_attentions([a, b], 1) == (("a",), ("b",))
+
+
+def test_the_check_of_a_cut(small_cut: Cut, tmp_path: Path, trt: Any) -> None:
+    parts = [part for part in tensorrt_parts(small_cut) if part.name != "small_whole"]
+    broken = onnx.ModelProto()
+    broken.CopyFrom(parts[0].model)
+    broken.graph.node[0].op_type = "Det"
+    parts.append(TensorRTPart("broken", broken, parts[0].profiles))
+    checks = list(check_engines(parts, "float32", ["SM89"], tmp_path / "layers"))
+    assert [check.part for check in checks] == ["small_history_encoder", "small_candidate_scorer", "broken"]
+    for check in checks[:2]:
+        assert check.refusal == ""
+        assert check.engine_bytes > 1000
+        assert (tmp_path / "layers" / f"{check.part}-SM89.txt").read_text().startswith("Layers:\nName: ")
+    assert "(Det)" in checks[2].refusal
+    lines = table(checks).splitlines()
+    assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
+    assert lines[3].startswith("| small_candidate_scorer | float32 | SM89 | ")
+    assert lines[4] == f"| broken | float32 | SM89 | {len(parts[0].profiles)} | refused |  |  |"
+
+
+def test_an_engine_without_layers_has_no_fused_attention() -> None:
+    assert Engine(b"", (), "", 1, 0.0).fused_attentions == ()
