@@ -50,18 +50,43 @@ def _add_inspect(commands: Subparsers) -> None:
     _add_model(parser)
     parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
     parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
+    _add_gpu(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=_inspect)
 
 
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gpu",
+        metavar="GPU",
+        help="predict latency and throughput on A10, L4, L40S, A100 or H100, from its data sheet",
+    )
+    parser.add_argument(
+        "--precision", metavar="TYPE", help="of its matrix products: tf32, float16 or float32 (default: tf32)"
+    )
+
+
 def _inspect(options: argparse.Namespace) -> int:
-    from builders import report, sources  # noqa: PLC0415 - torch is slow to import
+    from builders import report, report_roofline, roofline, sources  # noqa: PLC0415 - torch is slow to import
     from builders.split import cut_ranker  # noqa: PLC0415
 
+    if options.precision and not options.gpu:
+        raise BuilderError("--precision: expected --gpu with it, got none; name a GPU")
+    machine = roofline.gpu(options.gpu) if options.gpu else None
+    if machine:
+        roofline.checked_precision(machine, options.precision)
     ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut, _ = cut_ranker(ranker)
-    print(json.dumps(report.report_dict(cut, sizes), indent=2) if options.json else report.report_text(cut, sizes))
+    if options.json:
+        said = report.report_dict(cut, sizes)
+        if machine:
+            said["roofline"] = report_roofline.roofline_dict(cut, machine, sizes, options.precision)
+        print(json.dumps(said, indent=2))
+        return 0
+    print(report.report_text(cut, sizes))
+    if machine:
+        print(f"\n{report_roofline.roofline_text(cut, machine, sizes, options.precision)}")
     return 0
 
 

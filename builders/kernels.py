@@ -2,8 +2,8 @@
 
 An engine does not run a node at a time: what only renames data costs nothing, what depends on weights alone is computed
 when the engine is built, and an operator on single elements runs within the kernel that makes its input, which saves
-writing and reading it. The rest is taken as it stands in the graph: attention spelled out as two products and a softmax
-writes its scores to memory and reads them again, which a flash-attention kernel would not.
+writing and reading it. Attention, two products with a softmax between, is one kernel where an engine has one, which
+never writes the scores to memory; elsewhere it runs as the graph spells it out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ class Kernel:
 class Part:
     """The kernels of one part of a model; `uncounted` names the nodes of unknown work, which are in none."""
 
-    kernels: tuple[Kernel, ...]
+    spelled_out: tuple[Kernel, ...]
+    """As the graph has it."""
+    with_attention: tuple[Kernel, ...]
+    """With one kernel for each attention; the others are the same."""
     uncounted: tuple[str, ...]
     weight_bytes: int
     """Of all its weights, tables included, in the type that the graph has them in."""
@@ -94,23 +97,33 @@ class _Kernels:
         self.outputs = {self._data(name) for name in outputs}
 
     def part(self) -> Part:
+        spelled_out, uncounted = self._counted(self._groups(attention=False))
+        with_attention, _ = self._counted(self._groups(attention=True))
+        read = {name for node in self.nodes for name in node.input if name in self.stored}
+        weight_bytes = sum(self._elements(name).at({}) * self.probe.dtypes[name].itemsize for name in read)
+        return Part(spelled_out, with_attention, uncounted, weight_bytes)
+
+    def _groups(self, attention: bool) -> list[list[onnx.NodeProto]]:
+        """The nodes of each kernel."""
+        joins = self._joins_attention if attention else self._joins
         kernel_of: dict[str, list[onnx.NodeProto]] = {}
         kernels: list[list[onnx.NodeProto]] = []
         for node in self.nodes:
-            kernel = next((kernel_of[name] for name in self._read(node) if self._joins(node, name, kernel_of)), None)
+            kernel = next((kernel_of[name] for name in self._read(node) if joins(node, name, kernel_of)), None)
             if kernel is None:
                 kernels.append(kernel := [])
             kernel.append(node)
             kernel_of.update(dict.fromkeys(node.output, kernel))
+        return kernels
+
+    def _counted(self, groups: list[list[onnx.NodeProto]]) -> tuple[tuple[Kernel, ...], tuple[str, ...]]:
         counted, uncounted = [], []
-        for kernel in kernels:
+        for nodes in groups:
             try:
-                counted.append(self._kernel(kernel))
+                counted.append(self._kernel(nodes))
             except cost.UncountedError:
-                uncounted += [node.name for node in kernel]
-        read = {name for node in self.nodes for name in node.input if name in self.stored}
-        weight_bytes = sum(self._elements(name).at({}) * self.probe.dtypes[name].itemsize for name in read)
-        return Part(tuple(counted), tuple(uncounted), weight_bytes)
+                uncounted += [node.name for node in nodes]
+        return tuple(counted), tuple(uncounted)
 
     def _is_free(self, node: onnx.NodeProto) -> bool:
         if all(not name or name in self.known for name in node.input):
@@ -128,13 +141,27 @@ class _Kernels:
         """The tensors whose data a node reads, each once."""
         return list(dict.fromkeys(self._data(name) for name in node.input if name and name not in self.probe.values))
 
-    def _joins(self, node: onnx.NodeProto, name: str, kernel_of: Mapping[str, object]) -> bool:
+    def _joins(self, node: onnx.NodeProto, name: str, kernel_of: Mapping[str, list[onnx.NodeProto]]) -> bool:
         """Whether a node runs within the kernel that makes one of its inputs, which then nobody else may read."""
-        if node.op_type in NOT_BY_ELEMENT or name not in kernel_of or name in self.outputs:
-            return False
+        return node.op_type not in NOT_BY_ELEMENT and self._is_handed_on(node, name, kernel_of)
+
+    def _joins_attention(self, node: onnx.NodeProto, name: str, kernel_of: Mapping[str, list[onnx.NodeProto]]) -> bool:
+        """As `_joins`; a softmax, too, joins the product that makes its weights, and their product with values both."""
+        made_by = [other.op_type for other in kernel_of.get(name, ())]
+        if node.op_type == "Softmax" and "MatMul" in made_by:
+            return self._is_handed_on(node, name, kernel_of)
+        if node.op_type == "MatMul" and made_by[-1:] == ["Softmax"] and "MatMul" in made_by:
+            return self._data(node.input[0]) == name and self._is_kept_inside(name)
+        return self._joins(node, name, kernel_of)
+
+    def _is_handed_on(self, node: onnx.NodeProto, name: str, kernel_of: Mapping[str, list[onnx.NodeProto]]) -> bool:
+        """Whether what a node makes has an element for each of this input, which is some kernel's and read once."""
         made, read = self.probe.shape(node.output[0]), self.probe.shape(name)
         same = made is not None and read is not None and product(made) == product(read)
-        return same and len(self.readers[name]) == 1
+        return same and name in kernel_of and self._is_kept_inside(name)
+
+    def _is_kept_inside(self, name: str) -> bool:
+        return name not in self.outputs and len(self.readers[name]) == 1
 
     def _kernel(self, nodes: Sequence[onnx.NodeProto]) -> Kernel:
         matrix, vector = Size.of(0), Size.of(0)

@@ -8,11 +8,11 @@ sheets: nothing was run on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from builders.errors import BuilderError
-from builders.kernels import Part
+from builders.kernels import Kernel, Part
 from builders.spec import BATCH, Axis, Ranker, Tensor
 from builders.split import Cut
 
@@ -21,6 +21,9 @@ PER_CANDIDATE_ROWS = 16
 
 LAUNCH_US = 3.0
 """An assumption for every GPU: what a kernel costs besides its work, between about 1 (CUDA graphs) and 5 or more."""
+
+ATTENTION_KERNELS = frozenset(["float16"])
+"""Precisions that engines have an attention kernel for; TensorRT has none for float32 tensors."""
 
 FLOAT_BYTES = {"float32": 4, "tf32": 4, "float16": 2}
 """Bytes of a float in memory for each precision of matrix products; TF32 rounds within the product only."""
@@ -131,13 +134,45 @@ class ArmPrediction:
 
     @property
     def latency_ms(self) -> float:
+        """Of one request on an idle machine."""
         return self.time.total_ms
 
     @property
+    def busy_ms(self) -> float:
+        """What a request takes of a machine that always has others to do: of the device or the link, the busier one.
+
+        Launches cost nothing then: batches share them, and other instances compute meanwhile.
+        """
+        return max(self.time.compute_ms + self.time.memory_ms, self.time.link_ms)
+
+    @property
     def candidates_per_s(self) -> float:
-        """With many requests waiting: one's transfers go on while another computes."""
-        busiest = max(self.time.total_ms - self.time.link_ms, self.time.link_ms)
-        return self.candidates / busiest * 1000 if busiest else float("inf")
+        """Of a busy machine."""
+        return self.candidates / self.busy_ms * 1000 if self.busy_ms else float("inf")
+
+
+Runs = list[tuple[int, str, dict[str, int]]]
+"""How often which part runs, and its sizes with the batch."""
+
+
+def _per_candidate(cut: Cut, sizes: Mapping[str, int]) -> Runs:
+    axis = cut.ranker.candidate_axis.name
+    full, rest = divmod(sizes[axis], PER_CANDIDATE_ROWS)
+    calls = [(full, PER_CANDIDATE_ROWS), (1, rest)]
+    return [(count, "whole", {**sizes, axis: 1, BATCH: rows}) for count, rows in calls if count and rows]
+
+
+def _once(*parts: str) -> Callable[[Cut, Mapping[str, int]], Runs]:
+    return lambda cut, sizes: [(1, part, {**sizes, BATCH: 1}) for part in parts]
+
+
+ARMS: dict[str, Callable[[Cut, Mapping[str, int]], Runs]] = {
+    "per_candidate": _per_candidate,
+    "single_pass": _once("whole"),
+    "uncached": _once("history_encoder", "candidate_scorer"),
+    "cached": _once("candidate_scorer"),
+}
+"""The ways to serve a request of one user, by name."""
 
 
 def predict(
@@ -152,18 +187,8 @@ def predict(
     Raises:
         RooflineError: there is no such precision.
     """
-    precision = checked_precision(machine, precision)
-    axis, many = cut.ranker.candidate_axis.name, sizes[cut.ranker.candidate_axis.name]
-    full, rest = divmod(many, PER_CANDIDATE_ROWS)
-    calls = [(full, PER_CANDIDATE_ROWS)] * bool(full) + [(1, rest)] * bool(rest)
-    at = {BATCH: 1, **sizes}
-    runs: dict[str, list[tuple[str, int, dict[str, int]]]] = {
-        "per_candidate": [("whole", count, {**sizes, axis: 1, BATCH: rows}) for count, rows in calls],
-        "single_pass": [("whole", 1, at)],
-        "uncached": [("history_encoder", 1, at), ("candidate_scorer", 1, at)],
-        "cached": [("candidate_scorer", 1, at)],
-    }
-    return {arm: _predict_arm(arm, cut, machine, sizes, precision, parts) for arm, parts in runs.items()}
+    chosen = checked_precision(machine, precision)
+    return {arm: predict_arm(arm, cut, machine, sizes, chosen) for arm in ARMS}
 
 
 def checked_precision(machine: Machine, precision: str | None) -> str:
@@ -189,10 +214,16 @@ def gpu(name: str) -> Machine:
     return GPUS[name.upper()]
 
 
+def kernels_in(part: Part, precision: str) -> tuple[Kernel, ...]:
+    """The kernels that an engine has for a part."""
+    return part.with_attention if precision in ATTENTION_KERNELS else part.spelled_out
+
+
 def time_of_part(part: Part, machine: Machine, precision: str, sizes: Mapping[str, int]) -> Time:
     """What one run of a part takes; `sizes` gives the batch, too."""
     compute = memory = 0.0
-    for kernel in part.kernels:
+    kernels = kernels_in(part, precision)
+    for kernel in kernels:
         flops_s = (
             kernel.matrix_flops.at(sizes) / machine.matrix_flops_per_s[precision]
             + kernel.vector_flops.at(sizes) / machine.vector_flops_per_s
@@ -203,24 +234,20 @@ def time_of_part(part: Part, machine: Machine, precision: str, sizes: Mapping[st
             compute += flops_s
         else:
             memory += bytes_s
-    return Time(compute * 1000, memory * 1000, len(part.kernels) * machine.launch_us / 1000)
+    return Time(compute * 1000, memory * 1000, len(kernels) * machine.launch_us / 1000)
 
 
-def _predict_arm(
-    arm: str,
-    cut: Cut,
-    machine: Machine,
-    sizes: Mapping[str, int],
-    precision: str,
-    runs: list[tuple[str, int, dict[str, int]]],
-) -> ArmPrediction:
+def predict_arm(arm: str, cut: Cut, machine: Machine, sizes: Mapping[str, int], precision: str) -> ArmPrediction:
+    """As `predict`, of one of `ARMS`."""
+    runs = ARMS[arm](cut, sizes)
     time, activations, kernels = Time(), 0, 0
-    for name, count, at in runs:
+    for count, name, at in runs:
         part = cut.parts[name]
         time = time + time_of_part(part, machine, precision, at) * count
-        activations += count * sum(k.activation_bytes(at, FLOAT_BYTES[precision]) for k in part.kernels)
-        kernels += count * len(part.kernels)
-    parts = [cut.parts[name] for name in dict.fromkeys(name for name, _, _ in runs)]
+        needed = kernels_in(part, precision)
+        activations += count * sum(kernel.activation_bytes(at, FLOAT_BYTES[precision]) for kernel in needed)
+        kernels += count * len(needed)
+    parts = [cut.parts[name] for name in dict.fromkeys(name for _, name, _ in runs)]
     summary = cut.summary_bytes(sizes) if arm in ("uncached", "cached") else 0
     network = network_bytes(cut.ranker, sizes)[arm]
     if machine.link_bytes_per_s is not None:

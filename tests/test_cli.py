@@ -12,7 +12,7 @@ from builders.errors import BuilderError
 from cleave import main, parser
 
 OPTIONS = {
-    "inspect": {"name", "--size", "--history", "--candidates", "--json"},
+    "inspect": {"name", "--size", "--history", "--candidates", "--gpu", "--precision", "--json"},
     "build": {
         "name",
         "--size",

@@ -21,7 +21,7 @@ def part(body: str, **weights: NDArray[Any]) -> Part:
 
 
 def nodes(found: Part) -> list[list[str]]:
-    return [[name.rpartition("/")[2].rpartition("_")[0] for name in kernel.nodes] for kernel in found.kernels]
+    return [[name.rpartition("/")[2].rpartition("_")[0] for name in kernel.nodes] for kernel in found.spelled_out]
 
 
 def test_operators_on_elements_join_the_kernel_of_their_input() -> None:
@@ -32,7 +32,7 @@ def test_operators_on_elements_join_the_kernel_of_their_input() -> None:
         scores = ReduceSum<keepdims=0>(active, last)
     """, bias=np.ones(4, np.float32))  # fmt: skip
     assert nodes(found) == [["MatMul", "Add", "Gelu"], ["ReduceSum"]]
-    product, total = found.kernels
+    product, total = found.spelled_out
     assert product.matrix_flops.at(SIZES) == 2 * M * 4 * 4
     assert product.vector_flops.at(SIZES) == 2 * M * 4
     assert product.weights == 4 * 4 + 4
@@ -50,7 +50,7 @@ def test_what_others_read_is_written() -> None:
         scores = ReduceSum<keepdims=0>(joined, last)
     """)
     assert nodes(found) == [["MatMul"], ["Gelu", "Add"], ["ReduceSum"]]
-    assert found.kernels[1].activation_bytes(SIZES, 4) == 4 * 2 * M * 4
+    assert found.spelled_out[1].activation_bytes(SIZES, 4) == 4 * 2 * M * 4
 
 
 def test_broadcasting_does_not_join() -> None:
@@ -73,12 +73,12 @@ def test_views_shapes_and_constants_cost_nothing() -> None:
         scores = ReduceSum<keepdims=0>(mapped, last)
     """)
     assert nodes(found) == [["MatMul"], ["ReduceSum"]]
-    assert found.kernels[0].activation_bytes(SIZES, 4) == 4 * (4 * 4 + 2 * M * 4)
+    assert found.spelled_out[0].activation_bytes(SIZES, 4) == 4 * (4 * 4 + 2 * M * 4)
 
 
 def test_of_a_table_only_the_rows_looked_up_are_read() -> None:
     found = part("rows = Gather(table, items) scores = ReduceSum<keepdims=0>(rows, last)")
-    looked_up, _ = found.kernels
+    looked_up, _ = found.spelled_out
     assert looked_up.floats.at(SIZES) == 2 * M * 4
     assert looked_up.other_bytes.at(SIZES) == 8 * M
     assert looked_up.weights == 0
@@ -87,7 +87,7 @@ def test_of_a_table_only_the_rows_looked_up_are_read() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_weights_are_read_once_for_a_batch(batch: int) -> None:
-    (product, _) = part("mapped = MatMul(features, w) scores = ReduceSum<keepdims=0>(mapped, last)").kernels
+    (product, _) = part("mapped = MatMul(features, w) scores = ReduceSum<keepdims=0>(mapped, last)").spelled_out
     assert product.weights == 16
     assert product.activation_bytes({**SIZES, "batch": batch}, 4) == batch * 4 * 2 * M * 4
 
@@ -102,3 +102,20 @@ def test_unknown_work_is_named() -> None:
     """)
     assert found.uncounted == ("few/Slice_0", "few/MatMul_1", "few/ReduceSum_2")
     assert nodes(found) == [["Mul"], ["ReduceSum"]]
+
+
+def test_attention_is_one_kernel_where_an_engine_has_one() -> None:
+    found = part("""
+        keys = Transpose<perm=[0,2,1]>(events)
+        weights = MatMul(features, keys)
+        scaled = Mul(weights, half)
+        attention = Softmax<axis=-1>(scaled)
+        read = MatMul(attention, events)
+        scores = ReduceSum<keepdims=0>(read, last)
+    """, half=np.array(0.5, np.float32))  # fmt: skip
+    assert nodes(found) == [["Transpose"], ["MatMul", "Mul"], ["Softmax"], ["MatMul"], ["ReduceSum"]]
+    transposed, attention, total = found.with_attention
+    assert len(attention.nodes) == 4
+    assert attention.matrix_flops.at(SIZES) == 2 * 2 * M * N * 4
+    assert attention.activation_bytes(SIZES, 4) == 4 * (M * 4 + N * 4 + N * 4 + M * 4)
+    assert (transposed, total) == (found.spelled_out[0], found.spelled_out[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -149,9 +150,37 @@ def test_inspect_as_text_at_opt(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("append, one request of one user: history 256, candidates 512\n")
 
 
+@pytest.mark.usefixtures("inspected")
+def test_inspect_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "append", "--gpu", "h100", "--precision", "float16")
+    assert code == 0
+    assert "predicted on H100; nothing was run on a GPU\n990 TFLOP/s in float16 products" in out
+    assert "3 us a launch (assumed): NVIDIA H100 Tensor Core GPU data sheet" in out
+    assert re.search(r"^single_pass over per_candidate, throughput +1 to 4,096 +2 to 8,192$", out, re.MULTILINE)
+    assert re.search(r"^the scorer takes longer than the encoder beyond [\d,]+ candidates$", out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("inspected")
+def test_inspect_on_a_gpu_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "append", "--gpu", "L4", "--json")
+    roofline = json.loads(out)["roofline"]
+    assert (roofline["machine"]["name"], roofline["precision"], roofline["machine"]["measured"]) == (
+        "L4",
+        "tf32",
+        False,
+    )
+    arms = roofline["arms"]
+    assert list(arms) == ["per_candidate", "single_pass", "uncached", "cached"]
+    assert arms["cached"]["latency_ms"] == pytest.approx(sum(arms["cached"]["time"].values()))
+    assert len(roofline["pays"]) == 2 * 2 * 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["append", "--gpu", "T4"], "--gpu: expected one of A10, L4, L40S, A100, H100, got 'T4'; choose one of them"),
+        (["append", "--gpu", "L4", "--precision", "int8"], "--precision: L4: expected one of tf32, float16, float32"),
+        (["append", "--precision", "tf32"], "--precision: expected --gpu with it, got none; name a GPU"),
         (
             ["append", "--history", "5000"],
             "axis 'history': expected 1 to 4096, got 5000; choose a size inside, or widen",

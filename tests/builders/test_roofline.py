@@ -32,10 +32,14 @@ def kernel(matrix: int = 0, vector: int = 0, floats: int = 0, other: int = 0, we
     return Kernel(("node",), of_matrices, of_vectors, elements, others, weights)
 
 
+def part(*kernels: Kernel) -> Part:
+    return Part(kernels, kernels, (), 0)
+
+
 def test_a_kernel_takes_what_bounds_it_and_its_launch() -> None:
     bound_by_flops = kernel(matrix=500, vector=1, floats=1)
     bound_by_bytes = kernel(matrix=500, floats=10, other=10, weights=100)
-    time = time_of_part(Part((bound_by_flops, bound_by_bytes), (), 0), ROUND, "float32", {"n": 10})
+    time = time_of_part(part(bound_by_flops, bound_by_bytes), ROUND, "float32", {"n": 10})
     assert time.compute_ms == pytest.approx(5000 / 1e6 * 1e3 + 10 / 1e3 * 1e3)
     assert time.memory_ms == pytest.approx((4 * 10 * 10 + 10 * 10 + 4 * 100) / 1e4 * 1e3)
     assert time.launch_ms == pytest.approx(2 * 7e-3)
@@ -43,8 +47,8 @@ def test_a_kernel_takes_what_bounds_it_and_its_launch() -> None:
 
 
 def test_half_precision_halves_bytes_of_floats_and_raises_the_peak() -> None:
-    part = Part((kernel(floats=10, other=10, weights=100), kernel(matrix=500)), (), 0)
-    time = time_of_part(part, ROUND, "float16", {"n": 10})
+    halved = part(kernel(floats=10, other=10, weights=100), kernel(matrix=500))
+    time = time_of_part(halved, ROUND, "float16", {"n": 10})
     assert time.memory_ms == pytest.approx((2 * 100 + 100 + 200) / 1e4 * 1e3)
     assert time.compute_ms == pytest.approx(5000 / 4e6 * 1e3)
 
@@ -60,15 +64,15 @@ def test_arms_are_made_of_the_parts(small_cut: Cut) -> None:
     assert arms["uncached"].time.memory_ms == pytest.approx(encoder.memory_ms + scorer.memory_ms)
     assert arms["cached"].time.launch_ms == pytest.approx(scorer.launch_ms)
     assert arms["cached"].flops == small_cut.arms(SIZES).cached
-    assert arms["cached"].kernels == len(small_cut.parts["candidate_scorer"].kernels)
+    assert arms["cached"].kernels == len(small_cut.parts["candidate_scorer"].spelled_out)
 
 
 def test_the_history_is_repeated_per_candidate_in_calls_of_so_many_rows(small_cut: Cut) -> None:
     many = {"history": 6, "candidates": 2 * PER_CANDIDATE_ROWS + 3}
     arm = predict(small_cut, ROUND, {**many, "candidates": 12})["per_candidate"]
-    assert arm.kernels == len(small_cut.parts["whole"].kernels)
+    assert arm.kernels == len(small_cut.parts["whole"].spelled_out)
     arm = predict(small_cut, ROUND, many)["per_candidate"]
-    assert arm.kernels == 3 * len(small_cut.parts["whole"].kernels)
+    assert arm.kernels == 3 * len(small_cut.parts["whole"].spelled_out)
     rows = {"history": 6, "candidates": 1, "batch": PER_CANDIDATE_ROWS}
     last = {**rows, "batch": 3}
     whole = small_cut.parts["whole"]
@@ -95,7 +99,8 @@ def test_bytes_on_the_network_and_over_the_link(small_cut: Cut) -> None:
 
 def test_throughput_is_of_the_busier_of_device_and_link(small_cut: Cut) -> None:
     arm = predict(small_cut, ROUND, SIZES)["cached"]
-    assert arm.candidates_per_s == pytest.approx(5 / (arm.latency_ms - arm.time.link_ms) * 1e3)
+    computing = dataclasses.replace(arm, time=Time(compute_ms=3, memory_ms=1, launch_ms=5, link_ms=2))
+    assert (computing.latency_ms, computing.busy_ms, computing.candidates_per_s) == (11, 4, 1250)
     linked = dataclasses.replace(arm, time=Time(compute_ms=1, link_ms=10))
     assert (linked.latency_ms, linked.candidates_per_s) == (11, 500)
 
@@ -112,6 +117,17 @@ def test_what_is_known_of_gpus() -> None:
         assert not machine.measured
 
 
+def test_half_precision_has_a_kernel_for_attention() -> None:
+    """Its scores, an element for every head, candidate and event, are not written to memory."""
+    cut = zoo_cut("append")
+    sizes = {"history": 1024, "candidates": 512}
+    (spelled_out, fused) = (predict(cut, GPUS["H100"], sizes, precision)["cached"] for precision in ("tf32", "float16"))
+    assert fused.kernels == spelled_out.kernels - 2 * 2
+    scores = 2 * 1024 * 512
+    assert spelled_out.activation_bytes - 2 * fused.activation_bytes == pytest.approx(2 * 4 * scores * 4, rel=0.01)
+    assert fused.flops == spelled_out.flops
+
+
 def test_unknown_machines_and_precisions(small_cut: Cut) -> None:
     assert gpu("h100") is GPUS["H100"]
     with pytest.raises(RooflineError, match=r"--gpu: expected one of A10, L4, L40S, A100, H100, got 'B200'"):
@@ -126,7 +142,7 @@ def test_kernels_do_the_work_of_the_nodes(name: str) -> None:
     cut = zoo_cut(name)
     sizes = {"batch": 1, **cut.ranker.sizes("opt")}
     counted = {
-        part: sum((kernel.matrix_flops + kernel.vector_flops).at(sizes) for kernel in cut.parts[part].kernels)
+        part: sum((kernel.matrix_flops + kernel.vector_flops).at(sizes) for kernel in cut.parts[part].spelled_out)
         for part in cut.parts
     }
     arms = cut.arms(sizes)
