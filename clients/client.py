@@ -23,6 +23,7 @@ from clients.padding import (
     outputs_from_answers,
     padded_batch,
     requests_from_arrays,
+    slices,
     status_from_answers,
 )
 from clients.ranking import Ranking
@@ -56,15 +57,25 @@ class AsyncRankerClient:
     on a new build; the connection comes back by itself. A client belongs to the event loop of its first call.
     """
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, micro_batch: int | None = None) -> None:
         """
         Args:
             url: `host:port` of the server's gRPC endpoint.
             model: name of a served model: of the ranker, which keeps summaries, `NAME_uncached` or `NAME_whole`; for
                 `infer` any model that cleave built.
+            micro_batch: the most candidates of one request; by default as many as the model takes. Fewer share the
+                server's cores better where the history is not encoded for each (M-FALCON, arXiv 2402.17152).
+
+        Raises:
+            InvalidRequestError: `micro_batch` is not above 0.
         """
         self.url = url
         self.model = model
+        self.micro_batch = micro_batch
+        if micro_batch is not None and micro_batch < 1:
+            raise InvalidRequestError(
+                f"{self._where}: micro_batch: expected at least 1, got {micro_batch}; leave it out to send all at once"
+            )
         self._channel: GrpcChannel | None = None
         self._signature: Signature | None = None
         self._closed = False
@@ -193,10 +204,11 @@ class AsyncRankerClient:
     async def _rank(self, given: Mapping[str, Inputs | None], user_id: UserId | None, time_left: Deadline) -> Ranking:
         signature = await self._learned(time_left)
         arrays = arrays_for_rank(signature, given, user_id)
-        requests = requests_from_arrays(signature, arrays)
+        parts = slices(signature, sizes_of(signature, arrays), self.micro_batch)
+        requests = requests_from_arrays(signature, arrays, parts)
         status = (SUMMARY_STATUS,) if SUMMARY_STATUS in signature.outputs else ()
         answers = await self._infer(signature, requests, (*signature.candidate_outputs, *status), time_left)
-        outputs = outputs_from_answers(signature, sizes_of(signature, arrays), answers)
+        outputs = outputs_from_answers(signature, sizes_of(signature, arrays), answers, parts)
         return Ranking(outputs, status_from_answers(answers))
 
     async def _ask_cache(
@@ -242,10 +254,10 @@ class AsyncRankerClient:
 class _BlockingClient(AsyncRankerClient):
     """Its coroutines finish without an event loop."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, micro_batch: int | None) -> None:
         from clients.transport import BlockingChannel  # noqa: PLC0415
 
-        super().__init__(url, model)
+        super().__init__(url, model, micro_batch)
         self._channel = BlockingChannel(url)
 
 
@@ -279,11 +291,11 @@ class RankerClient:
     the child process. In a coroutine use `AsyncRankerClient`, as this one would block the event loop.
     """
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, micro_batch: int | None = None) -> None:
         """Arguments: those of `AsyncRankerClient`."""
         self.url = url
         self.model = model
-        self._client = _BlockingClient(url, model)
+        self._client = _BlockingClient(url, model, micro_batch)
 
     rank = _blocking(AsyncRankerClient.rank)
     warm = _blocking(AsyncRankerClient.warm)

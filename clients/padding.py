@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,10 +25,11 @@ def padded(tensor: Tensor, array: Array) -> Array:
     return larger
 
 
-def slices(num_candidates: int, largest: int) -> Iterator[slice]:
-    """Runs of at most `largest` candidates: full ones, then the rest, which has a smaller bucket of its own."""
-    for start in range(0, num_candidates, largest):
-        yield slice(start, min(start + largest, num_candidates))
+def slices(signature: Signature, sizes: Mapping[str, int], micro_batch: int | None = None) -> list[slice]:
+    """The candidates of each request: as many as the axis and the micro-batch allow, then the rest."""
+    axis = signature.candidate_axis
+    most = min(axis.max, micro_batch or axis.max)
+    return [slice(start, min(start + most, sizes[axis.name])) for start in range(0, sizes[axis.name], most)]
 
 
 def padded_batch(signature: Signature, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -55,14 +56,15 @@ def batches_from_users(
     ]
 
 
-def requests_from_arrays(signature: Signature, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Requests of batch 1 that together hold every candidate once, in order; the user is in each of them."""
-    axis = signature.candidate_axis
+def requests_from_arrays(
+    signature: Signature, arrays: Mapping[str, Array], parts: Sequence[slice]
+) -> list[dict[str, Array]]:
+    """Requests of batch 1 with these parts of the candidates; the user is in each of them."""
     candidate = signature.inputs_of(CANDIDATE)
     rest = padded_batch(signature, {name: array for name, array in arrays.items() if name not in candidate})
     return [
         rest | {name: padded(tensor, arrays[name][part])[np.newaxis] for name, tensor in candidate.items()}
-        for part in slices(sizes_of(signature, arrays)[axis.name], axis.max)
+        for part in parts
     ]
 
 
@@ -94,14 +96,13 @@ def arrays_from_answer(
 
 
 def outputs_from_answers(
-    signature: Signature, sizes: dict[str, int], answers: Sequence[Mapping[str, Array]]
+    signature: Signature, sizes: dict[str, int], answers: Sequence[Mapping[str, Array]], parts: Sequence[slice]
 ) -> dict[str, Array]:
     """The rows of the candidates given, without padding: [num_candidates, ...] by output name.
 
-    `sizes` is the size of every axis as the caller gave it.
+    `sizes` is the size of every axis as the caller gave it, `parts` the candidates of each answer.
     """
     axis = signature.candidate_axis
-    parts = list(slices(sizes[axis.name], axis.max))
 
     def rows(tensor: Tensor, answer: Mapping[str, Array], part: slice) -> Array:
         real = sizes | {axis.name: part.stop - part.start}

@@ -28,7 +28,7 @@ from clients import (
     UnavailableError,
 )
 from tests.clients.conftest import Connect
-from tests.clients.fake_triton import MAX_CANDIDATES, MODEL, SIGNATURE, Arrays, FakeTriton, toy
+from tests.clients.fake_triton import CANDIDATE_BUCKETS, MAX_CANDIDATES, MODEL, SIGNATURE, Arrays, FakeTriton, toy
 from tests.clients.toy import arguments, batch_of_one
 
 PATIENCE_S = 30
@@ -83,6 +83,17 @@ def test_parts_of_a_long_list_are_in_flight_together(triton: FakeTriton, connect
     triton.infer = wait_for_the_others
     ranking = connect(triton.url).rank(**arguments(2 * MAX_CANDIDATES + 1, 3))
     assert len(ranking.scores) == 2 * MAX_CANDIDATES + 1
+
+
+def test_the_micro_batch_is_the_most_of_one_request(triton: FakeTriton) -> None:
+    given = arguments(2 * MAX_CANDIDATES, 5)
+    with RankerClient(triton.url, MODEL, micro_batch=3) as client:
+        scores = client.rank(**given).scores
+    assert [request["items"].shape[1] for request in triton.requests] == [CANDIDATE_BUCKETS[0]] * len(triton.requests)
+    assert len(triton.requests) == -(-2 * MAX_CANDIDATES // 3)
+    np.testing.assert_allclose(scores, toy(batch_of_one(given))["scores"][0], rtol=1e-5, atol=1e-3)
+    with pytest.raises(InvalidRequestError, match=f"{MODEL} at .*: micro_batch: expected at least 1, got 0; leave"):
+        RankerClient(triton.url, MODEL, micro_batch=0)
 
 
 def test_the_first_failure_cancels_the_rest(triton: FakeTriton, connect: Connect) -> None:

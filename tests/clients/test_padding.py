@@ -11,20 +11,46 @@ from numpy.typing import NDArray
 from clients.errors import ServerError
 from clients.padding import arrays_from_answer, outputs_from_answers, padded, requests_from_arrays, slices
 from clients.validation import arrays_for_rank, sizes_of
-from tests.clients.fake_triton import CANDIDATE_BUCKETS, HISTORY_BUCKETS, MAX_CANDIDATES, MAX_HISTORY, VISIT_PAD, toy
+from tests.clients.fake_triton import (
+    CANDIDATE_BUCKETS,
+    HISTORY_BUCKETS,
+    MAX_CANDIDATES,
+    MAX_HISTORY,
+    VISIT_PAD,
+    Arrays,
+    toy,
+)
 from tests.clients.toy import arguments, batch_of_one, signature
 
 SIGNATURE = signature()
 
 
+def parts_of(arrays: Arrays, micro_batch: int | None = None) -> list[slice]:
+    return slices(SIGNATURE, sizes_of(SIGNATURE, arrays), micro_batch)
+
+
+def requests_of(arguments: dict[str, Any]) -> list[Arrays]:
+    arrays = arrays_for_rank(SIGNATURE, arguments)
+    return requests_from_arrays(SIGNATURE, arrays, parts_of(arrays))
+
+
 @settings(deadline=None)
-@given(st.integers(1, 3 * MAX_CANDIDATES + 5), st.integers(0, MAX_HISTORY), st.integers(0, 2**32 - 1))
-def test_padding_and_splitting_do_not_show(num_candidates: int, num_visits: int, seed: int) -> None:
+@given(
+    st.integers(1, 3 * MAX_CANDIDATES + 5),
+    st.integers(0, MAX_HISTORY),
+    st.none() | st.integers(1, 2 * MAX_CANDIDATES),
+    st.integers(0, 2**32 - 1),
+)
+def test_padding_and_splitting_do_not_show(
+    num_candidates: int, num_visits: int, micro_batch: int | None, seed: int
+) -> None:
     given_arguments = arguments(num_candidates, num_visits, seed)
     arrays = arrays_for_rank(SIGNATURE, given_arguments)
-    requests = requests_from_arrays(SIGNATURE, arrays)
+    parts = parts_of(arrays, micro_batch)
+    requests = requests_from_arrays(SIGNATURE, arrays, parts)
     wired = [request | {"hour": request["hour"].reshape(1, 1)} for request in requests]
-    outputs = outputs_from_answers(SIGNATURE, sizes_of(SIGNATURE, arrays), [toy(request) for request in wired])
+    answers = [toy(request) for request in wired]
+    outputs = outputs_from_answers(SIGNATURE, sizes_of(SIGNATURE, arrays), answers, parts)
     expected = toy(batch_of_one(given_arguments))
     for name in expected:
         np.testing.assert_allclose(outputs[name], expected[name][0], rtol=1e-5, atol=1e-3)
@@ -33,8 +59,7 @@ def test_padding_and_splitting_do_not_show(num_candidates: int, num_visits: int,
 @settings(deadline=None)
 @given(st.integers(1, 3 * MAX_CANDIDATES + 5), st.integers(0, MAX_HISTORY))
 def test_every_request_has_bucket_sizes(num_candidates: int, num_visits: int) -> None:
-    requests = requests_from_arrays(SIGNATURE, arrays_for_rank(SIGNATURE, arguments(num_candidates, num_visits)))
-    for request in requests:
+    for request in requests_of(arguments(num_candidates, num_visits)):
         assert request["visits"].shape[1] in HISTORY_BUCKETS
         assert request["items"].shape[1] in CANDIDATE_BUCKETS
         assert request["features"].shape == (*request["items"].shape, 3)
@@ -42,25 +67,24 @@ def test_every_request_has_bucket_sizes(num_candidates: int, num_visits: int) ->
 
 
 @settings(deadline=None)
-@given(st.integers(1, 1000), st.integers(1, 64))
-def test_slices_cover_every_candidate_once_with_full_ones_first(num_candidates: int, largest: int) -> None:
-    sizes = [part.stop - part.start for part in slices(num_candidates, largest)]
-    assert [place for part in slices(num_candidates, largest) for place in range(part.start, part.stop)] == list(
-        range(num_candidates)
-    )
-    assert all(size == largest for size in sizes[:-1])
-    assert 1 <= sizes[-1] <= largest
+@given(st.integers(1, 5 * MAX_CANDIDATES), st.none() | st.integers(1, 2 * MAX_CANDIDATES))
+def test_slices_cover_every_candidate_once_with_full_ones_first(num_candidates: int, micro_batch: int | None) -> None:
+    parts = slices(SIGNATURE, {SIGNATURE.candidate_axis.name: num_candidates}, micro_batch)
+    sizes = [part.stop - part.start for part in parts]
+    most = min(MAX_CANDIDATES, micro_batch or MAX_CANDIDATES)
+    assert [place for part in parts for place in range(part.start, part.stop)] == list(range(num_candidates))
+    assert all(size == most for size in sizes[:-1])
+    assert 1 <= sizes[-1] <= most
 
 
 def test_the_rest_has_its_own_bucket() -> None:
-    arrays = arrays_for_rank(SIGNATURE, arguments(2 * MAX_CANDIDATES + 1, 3))
-    sizes = [request["items"].shape[1] for request in requests_from_arrays(SIGNATURE, arrays)]
+    sizes = [request["items"].shape[1] for request in requests_of(arguments(2 * MAX_CANDIDATES + 1, 3))]
     assert sizes == [MAX_CANDIDATES, MAX_CANDIDATES, CANDIDATE_BUCKETS[0]]
 
 
 def test_an_empty_history_is_all_padding() -> None:
     given_arguments = arguments(1, 0) | {"history": {"visits": [], "visit_weights": []}}
-    (request,) = requests_from_arrays(SIGNATURE, arrays_for_rank(SIGNATURE, given_arguments))
+    (request,) = requests_of(given_arguments)
     assert request["visits"].dtype == np.int64
     assert request["visits"].tolist() == [[VISIT_PAD] * HISTORY_BUCKETS[0]]
 
@@ -76,6 +100,6 @@ def test_an_array_of_bucket_size_is_not_copied() -> None:
     ids=["missing", "shape", "type", "rank"],
 )
 def test_an_answer_of_another_shape_is_the_servers_fault(scores: NDArray[Any] | None) -> None:
-    (request,) = requests_from_arrays(SIGNATURE, arrays_for_rank(SIGNATURE, arguments(4, 3)))
+    (request,) = requests_of(arguments(4, 3))
     with pytest.raises(ServerError, match=r"toy at here: output scores: expected float32 \[1, 4\], got .*build it"):
         arrays_from_answer("toy at here", SIGNATURE, request, {"scores": scores})
