@@ -27,9 +27,6 @@ MAX_BATCH_SIZE = 64
 """Requests that the dynamic batcher joins at most, and rows of one request; the same in every model, as an ensemble's
 must not exceed its steps'."""
 
-MAX_QUEUE_DELAY_US = 500
-"""How long a request waits for others to share its batch: little beside a run, enough for concurrent clients."""
-
 ENCODER_NICE = 10
 """On a CPU, requests whose summary is kept come before histories to be encoded; a GPU's backend does not know it."""
 
@@ -150,7 +147,9 @@ def _fill(
 def _onnx_config(name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry], signature: str) -> Any:
     config = model_config_pb2.ModelConfig(name=name, backend="onnxruntime")
     _fill(config, inputs, outputs, signature)
-    config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
+    # An idle instance waits for nobody, and what comes while it is busy is joined. With a delay of 0.5 ms, batches of
+    # 16 clients (vista and append, n = 1024, m = 512) were no larger, and one client waited 0.5 ms longer.
+    config.dynamic_batching.SetInParent()
     # Triton's default on a CPU is two, which compete for the same cores; the kind is left to it.
     config.instance_group.add(count=1)
     return config
@@ -163,7 +162,6 @@ def _summary_cache_config(
     _fill(config, inputs, outputs, signature, optional=inputs)
     for entry in config.input:
         entry.allow_ragged_batch = True  # each request is a history of its own
-    # What waits is taken together; there is nothing to gain from waiting for more.
     config.dynamic_batching.SetInParent()
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     config.parameters[ENCODER_PARAMETER].string_value = encoder

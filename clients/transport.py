@@ -179,6 +179,9 @@ class BlockingChannel(GrpcChannel):
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        if len(calls) == 1:  # a future is watched by a thread of its own, which takes 0.4 ms
+            ((method, message),) = calls
+            return [getattr(self._stub, method)(message, timeout=timeout)]
         running = [getattr(self._stub, method).future(message, timeout=timeout) for method, message in calls]
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:

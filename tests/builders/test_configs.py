@@ -104,7 +104,8 @@ def test_graphs_are_batched_dynamically_on_onnx_runtime(cut: Cut) -> None:
     for name, config in parsed(cut).items():
         if artifacts_of(cut)[name] is not None:
             assert config.backend == "onnxruntime"
-            assert config.dynamic_batching.max_queue_delay_microseconds > 0
+            assert config.HasField("dynamic_batching")
+            assert config.dynamic_batching.max_queue_delay_microseconds == 0
 
 
 def test_the_ensembles(small_cut: Cut) -> None:
