@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from builders.spec import Ranker
     from perf.arms import Request
+    from perf.claims import Claim
     from perf.measure import ArmResult
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -37,6 +39,9 @@ def _add_bench(commands: Subparsers) -> None:
     what.add_argument(
         "--claims", action="store_true", help="measure what the papers claim of their models instead, in process"
     )
+    what.add_argument(
+        "--cache", action="store_true", help="measure what hits of the summary cache cost instead, beside misses too"
+    )
     parser.add_argument("--size", default="", metavar="NAME=N,...", help="their sizes, as given to `cleave build`")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which arms (default: all)")
     parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
@@ -50,8 +55,15 @@ def _add_bench(commands: Subparsers) -> None:
 
 def _bench(options: argparse.Namespace) -> int:
     if options.claims:
-        return _claims()
+        from perf.claims import check_claims  # noqa: PLC0415 - torch is slow to import
+
+        return _exit_code(check_claims())
     from builders import sources  # noqa: PLC0415 - torch is slow to import
+
+    if options.cache:
+        from perf.cache_claims import SIZES, check_cache  # noqa: PLC0415
+
+        return _exit_code(check_cache({**SIZES, **sources.parse_sizes(options.size)}, options.rounds))
     from builders.repository import repository_folder  # noqa: PLC0415
     from perf.arms import ARM_NAMES, Arms  # noqa: PLC0415
     from perf.measure import measure, table  # noqa: PLC0415
@@ -77,12 +89,10 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _claims() -> int:
-    """1 if a claim does not hold."""
-    from perf.claims import check_claims  # noqa: PLC0415 - torch is slow to import
-
+def _exit_code(claims: Iterable[Claim]) -> int:
+    """Print each claim when it is measured; 1 if one does not hold."""
     failed = 0
-    for claim in check_claims():
+    for claim in claims:
         print(claim, flush=True)
         failed |= not claim.holds
     return int(failed)
