@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -23,7 +24,11 @@ class Keys:
 
     def of_user_and_build(self, user_id: bytes, build: bytes) -> bytes:
         """The summary of a user by a build, of which `build` is the hexadecimal name."""
-        return b"cleave:%b:summary:%b:user:%b" % (self.ranker.encode(), build, user_id)
+        return b"cleave:%b:summary:%b:%b:user:%b" % (self.ranker.encode(), build, _slot(user_id), user_id)
+
+    def forgotten(self, user_id: bytes) -> bytes:
+        """The mark of the last time the user was forgotten, on the node that has the user's summaries."""
+        return b"cleave:%b:forgotten:%b" % (self.ranker.encode(), _slot(user_id))
 
     def of_digest(self, digest: bytes) -> bytes:
         """The summary of a history whose user has no id."""
@@ -39,6 +44,11 @@ class Keys:
     def builds(self) -> bytes:
         """The set of hexadecimal names of all builds of the ranker that kept anything."""
         return b"cleave:%b:builds" % self.ranker.encode()
+
+
+def _slot(user_id: bytes) -> bytes:
+    """Keys with this in them are on one node of a cluster; not the id itself, which a mark must not keep."""
+    return b"{%b}" % hashlib.blake2b(user_id, digest_size=16).hexdigest().encode()
 
 
 @dataclass(frozen=True)

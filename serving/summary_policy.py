@@ -15,7 +15,7 @@ from serving.errors import InputError, RunError, ServingError
 from serving.summary_layout import Arrays, Layout
 from serving.summary_metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
 from serving.summary_request import Lookup, Status, Summary
-from serving.summary_store import Absence
+from serving.summary_store import Absence, Mark
 from serving.summary_value import KeptSummary
 
 _WHY_NOT_FOUND: dict[Absence, str] = {
@@ -39,7 +39,8 @@ class Store(Protocol):
     """Where summaries are kept; see `SummaryStore`."""
 
     async def get(self, key: bytes) -> KeptSummary | Absence: ...
-    async def put(self, key: bytes, kept: KeptSummary) -> bool: ...
+    async def mark(self, user_id: bytes) -> Mark | None: ...
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool: ...
     async def forget(self, user_id: bytes) -> None: ...
 
 
@@ -55,8 +56,7 @@ class _Flight:
 
     lookup: Lookup
     landed: asyncio.Future[Answer]
-    keep: bool = True
-    keeping: bool = False
+    mark: Mark | None = None
 
     @property
     def identity(self) -> tuple[bytes, bytes | None]:
@@ -117,17 +117,11 @@ class SummaryPolicy:
         return [self._answer(lookups, landed) for lookups, landed in zip(requests, landings, strict=True)]
 
     async def forget(self, user_id: bytes) -> None:
-        """Delete what is kept of a user, and keep nothing of what is being encoded.
+        """Delete what is kept of a user; what is being encoded is not kept either.
 
         Raises:
             StoreError: it may still be kept.
         """
-        under_way = [flight for flight in self._flights.values() if flight.lookup.user_id == user_id]
-        for flight in under_way:
-            flight.keep = False
-        keeping = [flight.landed for flight in under_way if flight.keeping]
-        if keeping:
-            await asyncio.wait(keeping)
         await self._store.forget(user_id)
 
     def _joined(self, lookup: Lookup, fresh: list[_Flight]) -> _Flight:
@@ -169,11 +163,17 @@ class SummaryPolicy:
                     alike[_shapes(flight.lookup)].append((flight, answer))
                 else:
                     self._land(flight, answer)
+            await asyncio.gather(*(self._mark(flight) for group in alike.values() for flight, _ in group))
             await asyncio.gather(*(self._encode_batch(batch) for group in alike.values() for batch in self._cut(group)))
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
             for flight in flights:
                 self._land(flight, RunError(f"summary cache: {type(error).__name__}: {error}; see the server's log"))
+
+    async def _mark(self, flight: _Flight) -> None:
+        """Once, before anything is encoded: a user may be forgotten at any time from here on."""
+        if flight.lookup.user_id:
+            flight.mark = await self._store.mark(flight.lookup.user_id)
 
     def _land(self, flight: _Flight, answer: Answer) -> None:
         if not flight.landed.done():
@@ -233,9 +233,9 @@ class SummaryPolicy:
 
     async def _keep(self, flight: _Flight, status: Status, tensors: Arrays, now: float) -> None:
         """Kept before it is answered, so that whoever saw the answer finds it."""
-        if flight.keep and flight.lookup.digest is not None:
-            flight.keeping = True
-            await self._store.put(flight.lookup.key, KeptSummary(tensors, flight.lookup.digest, now))
+        lookup = flight.lookup
+        if lookup.digest is not None and (flight.mark is not None or not lookup.user_id):
+            await self._store.put(lookup.key, KeptSummary(tensors, lookup.digest, now), flight.mark)
         self._land(flight, Summary(tensors, status, 0.0))
 
     async def _padded_alike(self, lookups: Sequence[Lookup], summaries: Sequence[Summary]) -> list[Summary]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from valkey.exceptions import ResponseError, ValkeyClusterException
@@ -31,7 +33,17 @@ TIMEOUT_S = 0.25
 MAX_COMMANDS = 16
 """Commands at a time; each holds a thread and a connection. With asyncio a summary of 3 MiB would take 1 ms longer."""
 
-_DISPENSABLE = ("get", "sadd", "set")
+FORGOTTEN_S = 600
+"""How long a mark of a forgotten user is there: longer than any request."""
+
+_KEEP = """
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+"""Keep a summary unless its user was forgotten since the mark was read."""
+
+_DISPENSABLE = ("get", "sadd", "set", "eval")
 """Commands that are not even tried while the store is left alone."""
 
 Absence = Literal["miss", "store_error", "off"] | Flaw
@@ -42,13 +54,24 @@ class StoreError(ServingError):
     """The store did not do what it was asked."""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """Changes when a user is forgotten: `value` is what was at `key` before the user's history was encoded."""
+
+    key: bytes
+    value: bytes
+
+
 class NoStore:
     """Keeps nothing."""
 
     async def get(self, key: bytes) -> Absence:
         return "off"
 
-    async def put(self, key: bytes, kept: KeptSummary) -> bool:
+    async def mark(self, user_id: bytes) -> Mark | None:
+        return None
+
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
         return False
 
     async def forget(self, user_id: bytes) -> None:
@@ -102,25 +125,38 @@ class SummaryStore:
         except UnusableValueError as error:
             return error.flaw
 
-    async def put(self, key: bytes, kept: KeptSummary) -> bool:
-        """Keep a summary; whether that was done."""
+    async def mark(self, user_id: bytes) -> Mark | None:
+        """What `put` must find unchanged; None if the store cannot say."""
+        key = self._keys.forgotten(user_id)
+        try:
+            return Mark(key, await self._ask("get", key) or b"")
+        except StoreError:
+            return None
+
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
+        """Keep a summary, but not of a user who was forgotten since `mark` was read; whether that was done."""
         value = value_from_kept(kept, self._keys.build)
         try:
             # Said with every summary: the store may have lost it since.
             await self._ask("sadd", self._keys.builds, self._keys.build.hex())
-            await self._ask("set", key, value, ex=KEPT_S)
+            if mark is None:
+                done = await self._ask("set", key, value, ex=KEPT_S)
+            else:
+                done = await self._ask("eval", _KEEP, 2, key, mark.key, mark.value, value, KEPT_S)
         except StoreError:
             return False
-        self._recorder.add(WRITTEN_BYTES, amount=len(value))
-        return True
+        if done:
+            self._recorder.add(WRITTEN_BYTES, amount=len(value))
+        return bool(done)
 
     async def forget(self, user_id: bytes) -> None:
         """Delete what is kept of a user: events first, of which a summary could be made again, then summaries by
-        whatever build.
+        whatever build. What is being encoded now, by whatever process, is not kept afterwards.
 
         Raises:
             StoreError: something may still be kept.
         """
+        await self._ask("setex", self._keys.forgotten(user_id), FORGOTTEN_S, secrets.token_bytes(8))
         refresh = self._keys.refresh
         await self._ask("delete", refresh.history(user_id))
         for users in (refresh.due, refresh.encoded):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from serving.errors import InputError
 from serving.summary_keys import Keys
 from serving.summary_layout import Layout, SummaryTensor, UserInput
 from serving.summary_request import Lookup, lookups_from_inputs
-from serving.summary_store import Absence, StoreError
+from serving.summary_store import Absence, Mark, StoreError
 from serving.summary_value import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 
 Arrays = dict[str, NDArray[Any]]
@@ -87,16 +88,25 @@ class FakeEncoder:
 
 
 class FakeStore:
-    """A dictionary of real values that a test damages, loses and takes away."""
+    """A dictionary of real values that a test damages, loses and takes away, for reading or writing alone too."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
-        self.up = True
+        self.num_forgotten: Counter[bytes] = Counter()
+        self.reads = self.writes = True
         self.build = BUILD
+
+    @property
+    def up(self) -> bool:
+        return self.reads and self.writes
+
+    @up.setter
+    def up(self, up: bool) -> None:
+        self.reads = self.writes = up
 
     async def get(self, key: bytes) -> KeptSummary | Absence:
         await asyncio.sleep(0)
-        if not self.up:
+        if not self.reads:
             return "store_error"
         if key not in self.values:
             return "miss"
@@ -105,16 +115,23 @@ class FakeStore:
         except UnusableValueError as error:
             return error.flaw
 
-    async def put(self, key: bytes, kept: KeptSummary) -> bool:
+    async def mark(self, user_id: bytes) -> Mark | None:
         await asyncio.sleep(0)
-        if self.up:
-            self.values[key] = value_from_kept(kept, self.build)
-        return self.up
+        return Mark(user_id, b"%d" % self.num_forgotten[user_id]) if self.reads else None
+
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
+        await asyncio.sleep(0)
+        forgotten = mark is not None and mark.value != b"%d" % self.num_forgotten[mark.key]
+        if not self.writes or forgotten:
+            return False
+        self.values[key] = value_from_kept(kept, self.build)
+        return True
 
     async def forget(self, user_id: bytes) -> None:
         await asyncio.sleep(0)
         if not self.up:
             raise StoreError("store: down")
+        self.num_forgotten[user_id] += 1
         for build in (BUILD, OTHER_BUILD):
             self.values.pop(Keys("toy", build).of_user(user_id), None)
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_deleted_is_said(client: RankerClient, store: EmbeddedSto
     client.warm(user, history(1))
     os.kill(store.pid, signal.SIGKILL)
     try:
-        with pytest.raises(UnavailableError, match="store: delete: "):
+        with pytest.raises(UnavailableError, match="store: setex: "):
             client.forget(user)
     finally:
         wait_until(store.revive)

@@ -111,9 +111,10 @@ class PolicyMachine(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(sorted(self.store.values)))
             del self.store.values[key], self.expected[key]
 
-    @rule(up=st.booleans())
-    def switch_store(self, up: bool) -> None:
-        self.store.up = up
+    @rule(reads=st.booleans(), writes=st.booleans())
+    def switch_store(self, reads: bool, writes: bool) -> None:
+        """It may be lost or come back between the look and the keeping."""
+        self.store.reads, self.store.writes = reads, writes
 
     @rule(build=st.sampled_from([BUILD, OTHER_BUILD]))
     def serve_build(self, build: bytes) -> None:
@@ -156,7 +157,7 @@ class PolicyMachine(RuleBasedStateMachine):
     def outcome(self, single: Lookup, visits: tuple[int, ...] | None) -> Outcome:
         """What a dictionary would do."""
         kept = self.expected.get(single.key)
-        flaw = "store_error" if not self.store.up else "miss" if kept is None else kept.flaw
+        flaw = "store_error" if not self.store.reads else "miss" if kept is None else kept.flaw
         if visits is None:
             if flaw or kept is None:
                 return "not_found" if flaw == "miss" else str(flaw), None
@@ -165,7 +166,7 @@ class PolicyMachine(RuleBasedStateMachine):
             return "hit", visits
         if BAD_VISIT in visits:
             return "error", None
-        if self.store.up:
+        if self.store.writes and (self.store.reads or not single.user_id):
             self.expected[single.key] = Kept(visits, self.clock.now)
         return flaw or "stale", visits
 

@@ -11,7 +11,7 @@ from serving.errors import InputError, RunError
 from serving.summary_metrics import AGE_SECONDS, ENCODED, LOOKUPS, Recorder
 from serving.summary_policy import SummaryNotFoundError, SummaryPolicy
 from serving.summary_request import Lookup, Summary
-from serving.summary_store import StoreError
+from serving.summary_store import Mark, StoreError
 from serving.summary_value import KeptSummary
 from tests.serving.summaries import BAD_VISIT, LAYOUT, FakeClock, FakeEncoder, FakeStore, lookup, sums
 
@@ -268,14 +268,32 @@ async def test_what_was_being_encoded_when_a_user_was_forgotten_is_not_kept(worl
     assert not world.store.values
 
 
+async def test_nor_is_what_another_process_was_encoding(world: World) -> None:
+    world.encoder.going.clear()
+    bad, good = map(
+        asyncio.ensure_future,
+        world.policy.answers([[lookup("ann", [BAD_VISIT])], [lookup("bob", [1])]]),  # each encoded by itself afterwards
+    )
+    await settle()
+    other = SummaryPolicy(world.store, FakeEncoder(), LAYOUT, Recorder(), max_age_s=1, max_batch_size=1)
+    await other.forget(b"bob")
+    world.encoder.going.set()
+    assert is_of((await good)[0], [1])
+    with pytest.raises(InputError):
+        await bad
+    assert not world.store.values
+    await other.answers([[lookup("bob", [1])]])[0]
+    assert len(world.store.values) == 1, "asked for after it was forgotten"
+
+
 async def test_what_was_being_kept_when_a_user_was_forgotten_is_deleted(world: World) -> None:
     keeping, kept = asyncio.Event(), asyncio.Event()
 
     class SlowStore(FakeStore):
-        async def put(self, key: bytes, summary: KeptSummary) -> bool:
+        async def put(self, key: bytes, summary: KeptSummary, mark: Mark | None = None) -> bool:
             keeping.set()
             await kept.wait()
-            return await super().put(key, summary)
+            return await super().put(key, summary, mark)
 
     store = SlowStore()
     policy = SummaryPolicy(store, world.encoder, LAYOUT, Recorder(), max_age_s=1, max_batch_size=1)

@@ -22,7 +22,7 @@ import valkey.asyncio
 from serving.store_url import connection_from_url
 from serving.summary_keys import Keys
 from serving.summary_metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
-from serving.summary_store import KEPT_S, TIMEOUT_S, StoreError, SummaryStore
+from serving.summary_store import FORGOTTEN_S, KEPT_S, TIMEOUT_S, StoreError, SummaryStore
 from serving.summary_value import KeptSummary
 from tests.serving.summaries import BUILD, KEYS, LAYOUT, OTHER_BUILD, FakeClock, history, summary_of
 
@@ -109,6 +109,24 @@ async def test_nothing_is_left_of_a_forgotten_user_by_any_build(server: Server) 
     assert len([key for key in keys if b"bob" in key]) == 3
 
 
+async def test_what_was_encoded_while_a_user_was_forgotten_is_not_kept(server: Server) -> None:
+    key = KEYS.of_user(b"ann")
+    async with opened(server.url) as (store, recorder, _), opened(server.url, OTHER_BUILD) as (other, _, _):
+        before = await store.mark(b"ann")
+        assert await store.put(key, KEPT, before)
+        await other.forget(b"ann")
+        recorder.drain()
+        assert not await store.put(key, KEPT, before)
+        assert (WRITTEN_BYTES, ()) not in recorder.drain()[0]
+        assert await store.get(key) == "miss"
+        await store.forget(b"ann")
+        assert not await store.put(key, KEPT, before)
+        assert await store.put(key, KEPT, await store.mark(b"ann"))
+        assert is_kept(await store.get(key))
+    assert KEPT_S - 10 < server.client.ttl(key) <= KEPT_S
+    assert 0 < server.client.ttl(KEYS.forgotten(b"ann")) <= FORGOTTEN_S
+
+
 async def test_nothing_is_kept_forever(server: Server) -> None:
     async with opened(server.url) as (store, _, _):
         await store.put(b"ann", KEPT)
@@ -137,7 +155,7 @@ async def test_a_killed_store_is_an_absence_and_comes_back(server: Server) -> No
         server.kill()
         assert await store.get(b"ann") == "store_error"
         assert not await store.put(b"ann", KEPT)
-        with pytest.raises(StoreError, match=r"store: delete: .*; see that it runs and can be reached"):
+        with pytest.raises(StoreError, match=r"store: setex: .*; see that it runs and can be reached"):
             await store.forget(b"ann")
         sums, _ = recorder.drain()
         assert sums == {(STORE_ERRORS, ("get",)): 1, (STORE_ERRORS, ("delete",)): 1}, "left alone after the first"
@@ -241,8 +259,11 @@ async def test_a_cluster_may_go_away_and_come_back(tmp_path: Path) -> None:
         _wait_for_cluster(server)
         async with opened(f"redis+cluster://127.0.0.1:{server.port}") as (store, _, clock):
             for user in range(20):
-                assert await store.put(b"user %d" % user, KEPT)
-                assert is_kept(await store.get(b"user %d" % user))
+                key, mark = KEYS.of_user(b"user %d" % user), await store.mark(b"user %d" % user)
+                assert await store.put(key, KEPT, mark)
+                assert is_kept(await store.get(key))
+                await store.forget(b"user %d" % user)
+                assert not await store.put(key, KEPT, mark)
             server.kill()
             for _ in range(3):
                 assert await store.get(b"user 0") == "store_error"
