@@ -33,7 +33,7 @@ def test_what_is_no_hit_is_not_measured_as_one(zoo_server: TritonServer) -> None
     ranker = zoo_cut("vista").ranker
     with RankerClient(zoo_server.grpc_url, ranker.name) as client:
         first, second = (_request(ranker, MISS_EVENTS, seed) for seed in (1, 2))
-        assert _rank(client, first, "grown", "miss").shape == (512,)
+        assert _rank(client, first, "grown", "miss").scores.shape == (512,)
         with pytest.raises(PerfError, match="user 'grown': expected a hit, got stale; give the store more memory"):
             _rank(client, second, "grown", "hit")
-        assert np.isfinite(_rank(client, second, "grown", "hit")).all()
+        assert np.isfinite(_rank(client, second, "grown", "hit").scores).all()
