@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import valkey
 
-from clients import InvalidRequestError, NotFoundError, RankerClient, Ranking, UnavailableError
+from clients import InvalidRequestError, NotFoundError, RankerClient, UnavailableError
 from serving.errors import ServingError
 from serving.server_store import EmbeddedStore
 from serving.summary_cache import PUBLISH_S
@@ -42,13 +44,23 @@ def client(cached_client: RankerClient) -> RankerClient:
     return cached_client
 
 
-def encoded_users(server: TritonServer) -> int:
-    """Histories that the encoder was given since the server started."""
+def statistics(server: TritonServer, model: str) -> tuple[int, int]:
+    """Users that a model was given since the server started, and batches that it ran."""
     import tritonclient.grpc as grpcclient
 
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
-        statistics = client.get_inference_statistics("toy_history_encoder").model_stats[0]
-        return int(statistics.inference_count)
+        counted = client.get_inference_statistics(model).model_stats[0]
+        return int(counted.inference_count), int(counted.execution_count)
+
+
+def encoded_users(server: TritonServer) -> int:
+    """Histories that the encoder was given since the server started."""
+    return statistics(server, "toy_history_encoder")[0]
+
+
+def waiting(server: TritonServer, model: str) -> float:
+    """Requests in the queue of a model."""
+    return metric(server, "nv_inference_pending_request_count", model=model)
 
 
 def metric(server: TritonServer, name: str, **labels: str) -> float:
@@ -124,6 +136,10 @@ def keys(store: EmbeddedStore) -> list[bytes]:
     return list(found)
 
 
+def summaries(store: EmbeddedStore) -> list[bytes]:
+    return [key for key in keys(store) if b":summary:" in key]
+
+
 def test_a_missing_history_is_fetched(client: RankerClient, user: str) -> None:
     assert client.rank(user_id=user, on_missing=lambda _: history(1), **rest()).summary_status == "miss"
     assert client.rank(user_id=user, on_missing=lambda _: history(1), **rest()).summary_status == "hit"
@@ -133,15 +149,18 @@ def test_equal_misses_at_the_same_time_are_encoded_once(
     server: TritonServer, client: RankerClient, gate: Gate, user: str
 ) -> None:
     before = encoded_users(server)
+    taken, _ = statistics(server, "toy_summary_cache")
     given = history(GATED_ITEM, 1)
     with ThreadPoolExecutor(64) as threads:
         with gate.closed():
-            rankings = [threads.submit(client.rank, user_id=user, history=given, **rest()) for _ in range(64)]
+            asked = [threads.submit(client.rank, user_id=user, history=given, **rest()) for _ in range(64)]
             gate.wait_until_reached()
-        scores = [ranking.result().scores for ranking in rankings]
+            wait_until(lambda: statistics(server, "toy_summary_cache")[0] == taken + 64)
+        rankings = [each.result() for each in asked]
     assert encoded_users(server) == before + 1
-    for each in scores:
-        np.testing.assert_allclose(each, uncached(server, given), rtol=TOLERANCE, atol=TOLERANCE)
+    for each in rankings:
+        assert each.summary_status == "miss", "none of them came after the others were encoded"
+        np.testing.assert_allclose(each.scores, uncached(server, given), rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_a_hit_overtakes_a_miss(client: RankerClient, gate: Gate, user: str) -> None:
@@ -158,25 +177,28 @@ def test_a_hit_overtakes_a_miss(client: RankerClient, gate: Gate, user: str) -> 
 
 
 def test_a_bad_history_fails_alone_and_is_not_kept(
-    client: RankerClient, store: EmbeddedStore, gate: Gate, user: str
+    server: TritonServer, client: RankerClient, store: EmbeddedStore, gate: Gate, user: str
 ) -> None:
-    before = len(keys(store))
+    before = len(summaries(store))
     given = {"bad": history(toy.NUM_ITEMS, 1), "good": history(1, 2)}
     with ThreadPoolExecutor(3) as threads:
         with gate.closed():
             held = threads.submit(client.rank, user_id=user, history=history(GATED_ITEM), **rest())
             gate.wait_until_reached()
-            # Both wait for the encoder now, which takes them in one batch.
+            _, batches = statistics(server, "toy_history_encoder")
             rankings = {
                 name: threads.submit(client.rank, user_id=f"{user} {name}", history=each, **rest())
                 for name, each in given.items()
             }
+            wait_until(lambda: waiting(server, "toy_history_encoder") == 2)
         words = f"model 'toy_summary_cache': .*input 'history_items': expected ids from .* got {toy.NUM_ITEMS}"
         with pytest.raises(InvalidRequestError, match=words):
             rankings["bad"].result()
         assert rankings["good"].result().summary_status == "miss"
         held.result()
-    assert len(keys(store)) == before + 2
+    # The one that was held, and the two together.
+    assert statistics(server, "toy_history_encoder")[1] - batches == 2
+    assert len(summaries(store)) == before + 2
     with pytest.raises(NotFoundError):
         client.rank(user_id=f"{user} bad", **rest())
 
@@ -188,22 +210,26 @@ def test_a_store_that_is_killed_under_load_fails_no_request(
     expected = [uncached(server, each) for each in given]
     errors = metric(server, "cleave_summary_store_errors_total")
     statuses: list[str | None] = []
+    ended = threading.Event()
 
-    def ask(place: int) -> Ranking:
-        ranking = client.rank(user_id=f"{user} {place}", history=given[place], **rest())
-        np.testing.assert_allclose(ranking.scores, expected[place], rtol=TOLERANCE, atol=TOLERANCE)
-        return ranking
+    def ask_on() -> None:
+        for place in itertools.takewhile(lambda _: not ended.is_set(), itertools.cycle(range(8))):
+            ranking = client.rank(user_id=f"{user} {place}", history=given[place], **rest())
+            np.testing.assert_allclose(ranking.scores, expected[place], rtol=TOLERANCE, atol=TOLERANCE)
+            statuses.append(ranking.summary_status)
 
     with ThreadPoolExecutor(4) as threads:
-        for round_ in range(6):
-            if round_ == 2:
-                os.kill(store.pid, signal.SIGKILL)
-            if round_ == 4:
-                assert store.revive()
-            statuses += [ranking.summary_status for ranking in threads.map(ask, range(8))]
-    assert set(statuses[8:16]) == {"hit"}
-    assert "store_error" in statuses[16:]
-    wait_until(lambda: {ask(place).summary_status for place in range(8)} == {"hit"})
+        running = [threads.submit(ask_on) for _ in range(4)]
+        try:
+            wait_until(lambda: statuses[-40:] == ["hit"] * 40)
+            os.kill(store.pid, signal.SIGKILL)
+            wait_until(lambda: statuses[-40:] == ["store_error"] * 40)
+            assert store.revive()
+            wait_until(lambda: statuses[-40:] == ["hit"] * 40)
+        finally:
+            ended.set()
+        for each in running:
+            each.result()
     wait_until(lambda: metric(server, "cleave_summary_store_errors_total") > errors)
     wait_until(lambda: metric(server, "cleave_summary_lookups_total", by="inputs", reason="store_error") > 0)
 
@@ -238,7 +264,8 @@ def test_the_metrics_say_what_happened(server: TritonServer, client: RankerClien
     before = settled(counts)
     client.warm(user, history(1, 2))
     client.warm(user, history(1, 2))
-    expected = {"miss": 1, "hit": 1, "encoded": 1, "encodings": 1, "gets": 2, "ages": 2}
+    # Each looks for a summary, and the first for a mark that the user was forgotten.
+    expected = {"miss": 1, "hit": 1, "encoded": 1, "encodings": 1, "gets": 3, "ages": 2}
     after = settled(counts)
     assert {name: after[name] - before[name] for name in expected} == expected
     assert after["read"] - before["read"] == after["written"] - before["written"] > 0
