@@ -105,11 +105,16 @@ def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None
     return Narrowed(
         (cut.summary_bytes(sizes), narrow.summary_bytes(sizes)),
         difference,
-        _test_aucs(cut.ranker, wide_parts, narrow_parts, data),
+        test_aucs(cut.ranker, wide_parts, narrow_parts, data),
     )
 
 
-def _test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> tuple[float, float] | None:
+def test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> tuple[float, float] | None:
+    """On MovieLens' test part, of the parts with a float32 and with a narrower summary; None of other inputs.
+
+    Args:
+        path: a GroupLens folder; by default MovieLens-100k.
+    """
     from builders import data as datasets  # noqa: PLC0415 - only zoo models are evaluated
     from builders.zoo import movielens  # noqa: PLC0415
 
