@@ -31,6 +31,8 @@ from clients import RankerClient
 from perf.server import server_with_store
 
 MICRO_BATCHES = (512, 1_024, 2_048, 4_096, 8_192)
+WIDTH = 64
+"""Of every model that is timed, whatever its trained weights have: costs are compared at equal width."""
 CALLS = 9
 """Of a measurement; the median counts."""
 MIB = 1 << 20
@@ -100,7 +102,7 @@ def _at(times: Mapping[int, float], of: str) -> str:
 
 
 def _vista_scoring() -> Claim:
-    cut = _cut("vista")
+    cut = _cut("vista", width=WIDTH)
     encoder, scorer = OnnxRunner(cut.history_encoder), OnnxRunner(cut.candidate_scorer)
     requests = {n: _inputs(cut, n, 512) for n in (1_000, 1_000_000)}
     kept = {n: {**inputs, **encoder(inputs)} for n, inputs in requests.items()}
@@ -114,7 +116,7 @@ def _vista_scoring() -> Claim:
 
 
 def _vista_encoding_time() -> Claim:
-    cut = _cut("vista")
+    cut = _cut("vista", width=WIDTH)
     encoder = OnnxRunner(cut.history_encoder)
     requests = {n: _inputs(cut, n, 1) for n in (100_000, 1_000_000)}
     times = _medians({n: partial(encoder, inputs) for n, inputs in requests.items()}, 3)
@@ -123,7 +125,7 @@ def _vista_encoding_time() -> Claim:
 
 
 def _vista_encoding_memory() -> Claim:
-    cut = _cut("vista")
+    cut = _cut("vista", width=WIDTH)
     with TemporaryDirectory() as folder:
         file = Path(folder, "encoder.onnx")
         file.write_bytes(cut.history_encoder.SerializeToString())
@@ -151,10 +153,10 @@ def _memory(field: str) -> int:
 
 
 def _vista_int8_bytes() -> Claim:
-    cut = with_summary_dtype(_cut("vista", seeds=128, width=64), "int8")
+    cut = with_summary_dtype(_cut("vista", seeds=128, width=WIDTH), "int8")
     count = cut.summary_bytes(cut.ranker.sizes("opt"))
     names = ", ".join(f"{tensor.name} {tensor.dtype}" for tensor in cut.summary)
-    return Claim("VISTA: bytes of a summary of 128 tokens of width 64 in int8", count, 9216, count <= 9216, names)
+    return Claim(f"VISTA: bytes of a summary of 128 tokens of width {WIDTH} in int8", count, 9216, count <= 9216, names)
 
 
 def _int8_auc() -> Claim:
@@ -175,7 +177,7 @@ def _int8_auc() -> Claim:
 def _lime_slope() -> Claim:
     slopes = {}
     for name in ("lime_xor", "append"):
-        cut = _cut(name)
+        cut = _cut(name, width=WIDTH)
         if name == "lime_xor":
             cut = with_item_table(cut, _catalogue(cut))
         encoder, scorer = OnnxRunner(cut.history_encoder), OnnxRunner(cut.candidate_scorer)
@@ -203,7 +205,7 @@ def _catalogue(cut: Cut) -> Arrays:
 
 
 def _lime_xor_encoding() -> Claim:
-    cut = _cut("lime_xor")
+    cut = _cut("lime_xor", width=WIDTH)
     encoder = OnnxRunner(cut.history_encoder)
     requests = {2**power: _inputs(cut, 2**power, 1) for power in (10, 12, 14, 16)}
     times = _medians({n: partial(encoder, inputs) for n, inputs in requests.items()})
@@ -219,7 +221,7 @@ def _micro_batches_exact() -> Claim:
 
     Twice as many as one request takes, so that even the largest micro-batch is not alone.
     """
-    cut = _cut("hstu")
+    cut = _cut("hstu", width=WIDTH)
     axis = cut.ranker.candidate_axis
     total = 2 * axis.max
     inputs = _inputs(cut, 1_024, total)
