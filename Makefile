@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # "VAR=value make" changes nothing tracked: these are the same on every machine.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo bench test lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: setup ## Rank the MovieLens catalogue for a user on a real Triton server and compare the arms
 	$(BIN)/cleave demo
+
+bench: setup ## Measure every arm of append and vista with perf_analyzer: a report in .cleave/bench/smoke
+	$(BIN)/cleave bench smoke
 
 test: setup lint ## Run the linters, the type checker and all tests
 	$(BIN)/pytest

@@ -37,7 +37,12 @@ def repository_folder(name: str, sizes: Mapping[str, float]) -> Path:
     """Where a build goes, and a server looks, if not told: `model_repository`, or a folder of its own with sizes."""
     if not sizes:
         return DEFAULT_FOLDER
-    return SIZED_FOLDER / "-".join([name, *(f"{key}{value}" for key, value in sorted(sizes.items()))])
+    return SIZED_FOLDER / build_name(name, sizes)
+
+
+def build_name(name: str, sizes: Mapping[str, float]) -> str:
+    """What a folder for one model of these sizes is called: `append-layers3-width128`."""
+    return "-".join([name.replace("/", "_"), *(f"{key}{value}" for key, value in sorted(sizes.items()))])
 
 
 def models_of(cut: Cut) -> list[str]:

@@ -1,9 +1,9 @@
-"""The ways to serve one model, each as a function from a request to its scores."""
+"""The ways to serve one model: which served model each asks, and in which rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 
 from builders.roofline import PER_CANDIDATE_ROWS
 from clients import RankerClient
-from clients.padding import padded
+from clients.padding import padded, requests_from_arrays, slices
+from clients.signature import USER_ID, Signature
+from clients.validation import sizes_of
 from perf.errors import PerfError
 
 Array = NDArray[Any]
+Row = dict[str, Array]
+"""The inputs of one row of a batch, by name, without the batch axis."""
+
 DEADLINE_S = 600.0
-CACHED_USER = "perf"
-"""The user of the cached arm."""
+PER_CANDIDATE_ELEMENTS = 1 << 18
+"""Elements of a user input in such a request, which has fewer rows where histories are longer than 16,384 events."""
 
 
 @dataclass(frozen=True)
@@ -28,96 +33,136 @@ class Request:
     history: Mapping[str, Array]
     request: Mapping[str, Array]
     candidates: Mapping[str, Array]
+    user_id: str = "perf"
 
     @property
     def num_candidates(self) -> int:
         return len(next(iter(self.candidates.values())))
 
+    def first_candidates(self, count: int) -> Request:
+        """The same request with fewer candidates."""
+        fewer = {name: array[:count] for name, array in self.candidates.items()}
+        return Request(self.history, self.request, fewer, self.user_id)
 
-Arm = Callable[[Request], Array]
 
-
-@dataclass
-class Arms:
-    """Arms of a ranker on a running server, by name; close it, or use it as a context manager.
+@dataclass(frozen=True)
+class Arm:
+    """A way to serve a ranker.
 
     Args:
-        url: the server's gRPC address.
-        ranker: name of the ranker.
-        names: which arms, of `ARM_NAMES`.
+        name: as reports call it.
+        suffix: of the served model's name, after the ranker's.
+        rows: the rows that hold one user's request, padded as the client pads them, in the order of the candidates;
+            as many as fill batches of the size given.
+        batch: the number of rows in a message, for these requests.
     """
 
-    url: str
-    ranker: str
-    names: Iterable[str]
-    functions: dict[str, Arm] = field(default_factory=dict)
+    name: str
+    suffix: str
+    rows: Callable[[Signature, Request, int], list[Row]]
+    batch: Callable[[Sequence[Request]], int]
 
-    def __post_init__(self) -> None:
-        self._clients: list[RankerClient] = []
-        for name in self.names:
-            if name not in _ARMS:
-                raise PerfError(f"arm {name!r}: expected one of {', '.join(ARM_NAMES)}; correct --arms")
-            model, function = _ARMS[name]
-            client = RankerClient(self.url, model.format(self.ranker))
-            self._clients.append(client)
-            self.functions[name] = _bound(function, client)
+    @property
+    def keeps_summaries(self) -> bool:
+        """Whether users are known by their id."""
+        return self.rows is _named_row
 
-    def __enter__(self) -> Arms:
+    def model(self, ranker: str) -> str:
+        """The served model's name."""
+        return f"{ranker}{self.suffix}"
+
+
+def _one_row(signature: Signature, request: Request, batch: int = 1) -> list[Row]:
+    """A row with every candidate: of the whole model that is one pass, of an ensemble encoder and scorer."""
+    arrays = {
+        name: np.asarray(array, signature.inputs[name].dtype)
+        for name, array in {**request.history, **request.request, **request.candidates}.items()
+    }
+    batches = requests_from_arrays(signature, arrays, slices(signature, sizes_of(signature, arrays)))
+    return [{name: array[0] for name, array in batch.items()} for batch in batches]
+
+
+def _named_row(signature: Signature, request: Request, batch: int = 1) -> list[Row]:
+    """The same with the name of the user, whose summary the server may have."""
+    name = np.array(request.user_id.encode(), object)
+    return [{USER_ID: name, **row} for row in _one_row(signature, request)]
+
+
+def _row_per_candidate(signature: Signature, request: Request, batch: int) -> list[Row]:
+    """The naive way: a row for each candidate, with the user's history in every row."""
+    user = {name: padded(signature.inputs[name], np.asarray(array)) for name, array in request.history.items()}
+    user |= {name: np.asarray(array) for name, array in request.request.items()}
+    rows = [
+        user | {name: array[place : place + 1] for name, array in request.candidates.items()}
+        for place in range(request.num_candidates)
+    ]
+    return rows + [rows[-1]] * (-len(rows) % batch)
+
+
+def _single(requests: Sequence[Request]) -> int:
+    return 1
+
+
+def _rows_at_a_time(requests: Sequence[Request]) -> int:
+    """The batch of 9 to 16 rows that fills the fewest places with rows that nobody asked for."""
+    counts = [request.num_candidates for request in requests]
+    longest = max(1, *(np.size(array) for request in requests for array in request.history.values()))
+    most = max(1, min(PER_CANDIDATE_ROWS, PER_CANDIDATE_ELEMENTS // longest, max(counts)))
+    return min(range(most, most // 2, -1), key=lambda rows: sum(-count % rows for count in counts))
+
+
+BASELINE = "per_candidate"
+"""The arm that ratios are taken to."""
+
+ARMS = {
+    arm.name: arm
+    for arm in (
+        Arm(BASELINE, "_whole", _row_per_candidate, _rows_at_a_time),
+        Arm("single_pass", "_whole", _one_row, _single),
+        Arm("uncached", "_uncached", _one_row, _single),
+        Arm("cached", "", _named_row, _single),
+    )
+}
+ARM_NAMES = tuple(ARMS)
+
+
+def arm_named(name: str) -> Arm:
+    """Raises: PerfError: there is no such arm."""
+    if name not in ARMS:
+        raise PerfError(f"arm {name!r}: expected one of {', '.join(ARM_NAMES)}; correct --arms")
+    return ARMS[name]
+
+
+class ArmClient:
+    """Asks one arm of a ranker on a running server by the client library; close it, or use it as a context manager."""
+
+    def __init__(self, url: str, ranker: str, arm: Arm) -> None:
+        self.arm = arm
+        self.client = RankerClient(url, arm.model(ranker))
+
+    def __enter__(self) -> ArmClient:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for client in self._clients:
-            client.close()
+        self.client.close()
 
+    @property
+    def signature(self) -> Signature:
+        return self.client.signature(deadline=DEADLINE_S)
 
-def _bound(function: Callable[[RankerClient, Request], Array], client: RankerClient) -> Arm:
-    return lambda request: function(client, request)
-
-
-def _rank(client: RankerClient, request: Request) -> Array:
-    """One call with every candidate: of the whole model that is one pass, of the ensemble encoder and scorer."""
-    ranking = client.rank(request.candidates, history=request.history, request=request.request, deadline=DEADLINE_S)
-    return ranking.scores
-
-
-def _cached(client: RankerClient, request: Request) -> Array:
-    """One call with every candidate and a history that the server has seen, except for the first time."""
-    ranking = client.rank(
-        request.candidates,
-        user_id=CACHED_USER,
-        history=request.history,
-        request=request.request,
-        deadline=DEADLINE_S,
-    )
-    return ranking.scores
-
-
-def _per_candidate(client: RankerClient, request: Request) -> Array:
-    """The naive way: a row for each candidate, with the user's history in every row."""
-    signature = client.signature()
-    rows = min(PER_CANDIDATE_ROWS, signature.max_batch_size)
-    user = {name: padded(signature.inputs[name], np.asarray(array)) for name, array in request.history.items()}
-    single = {**user, **request.request}
-    scores = []
-    for first in range(0, request.num_candidates, rows):
-        chunk = {name: values[first : first + rows, None] for name, values in request.candidates.items()}
-        count = len(next(iter(chunk.values())))
-        repeated = {name: np.repeat(np.asarray(values)[None], count, axis=0) for name, values in single.items()}
-        outputs = client.infer({**repeated, **chunk}, deadline=DEADLINE_S)
-        scores.append(next(iter(outputs.values()))[:, 0])
-    return np.concatenate(scores)
-
-
-_ARMS: dict[str, tuple[str, Callable[[RankerClient, Request], Array]]] = {
-    "per_candidate": ("{}_whole", _per_candidate),
-    "single_pass": ("{}_whole", _rank),
-    "uncached": ("{}_uncached", _rank),
-    "cached": ("{}", _cached),
-}
-"""The served model of each arm, and how it is called."""
-
-ARM_NAMES = tuple(_ARMS)
-BASELINE = "per_candidate"
-"""The arm that ratios are taken to."""
+    def scores(self, request: Request) -> Array:
+        """The first output of the model, [num_candidates]."""
+        signature = self.signature
+        size = self.arm.batch([request])
+        rows = self.arm.rows(signature, request, size)
+        output = next(iter(signature.candidate_outputs))
+        scores = []
+        for first in range(0, len(rows), size):
+            batch = rows[first : first + size]
+            inputs = {name: np.stack([row[name] for row in batch]) for name in batch[0]}
+            outputs = self.client.infer(inputs, deadline=DEADLINE_S)
+            scores.append(outputs[output].reshape(-1))
+        joined: Array = np.concatenate(scores)
+        return joined[: request.num_candidates]

@@ -27,7 +27,7 @@ from clients import RankerClient, Ranking
 from perf.arms import DEADLINE_S, Request
 from perf.claims import Claim
 from perf.errors import ParityError, PerfError
-from perf.measure import TOLERANCE
+from perf.parity import TOLERANCE
 from perf.server import keeps_summaries, server_with_store
 from serving.session import open_session
 from serving.store_url import connection_from_url

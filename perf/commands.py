@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
+import shlex
+import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from builders.spec import Ranker
-    from perf.arms import Request
     from perf.claims import Claim
-    from perf.measure import ArmResult
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -30,26 +26,29 @@ def add_commands(commands: Subparsers) -> None:
 def _add_bench(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "bench",
-        help="compare the arms of a model on one server",
-        description="Time every arm of built models on the same server, in turn, on one random request, after checking "
-        "that all arms give the same scores.",
+        help="measure the arms of models by a workload",
+        description="Measure every arm of models with perf_analyzer, in turn and repeatedly on one server, after "
+        "checking that all arms give the same scores; write a report; fail if a threshold of the workload is missed.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--models", nargs="+", metavar="NAME", help="zoo models, built before")
+    what.add_argument("workload", metavar="WORKLOAD", nargs="?", help="a name, such as smoke, or a TOML file")
+    what.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="say what is slower in B than in A instead"
+    )
     what.add_argument(
         "--claims", action="store_true", help="measure what the papers claim of their models instead, in process"
     )
     what.add_argument(
         "--cache", action="store_true", help="measure what hits of the summary cache cost instead, beside misses too"
     )
-    parser.add_argument("--size", default="", metavar="NAME=N,...", help="their sizes, as given to `cleave build`")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which arms (default: all)")
-    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
-    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="K", help="turns of each arm (default: 3)")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="other models than the workload's")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="other arms than the workload's")
+    parser.add_argument("--rounds", type=int, metavar="K", help="turns of each arm, instead of the workload's")
+    parser.add_argument("--size", default="", metavar="NAME=N,...", help="of the models of --models or --cache")
     parser.add_argument("--repository", type=Path, metavar="DIR", help="default: where `cleave build` writes")
-    parser.add_argument("--url", metavar="HOST:PORT", help="a running server (default: start one)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--url", metavar="HOST:PORT", help="gRPC of a running server (default: start one)")
+    parser.add_argument("--metrics-url", metavar="URL", help="its metrics (default: port 8002 of the same host)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the report (default: .cleave/bench/WORKLOAD)")
     parser.set_defaults(run=_bench)
 
 
@@ -58,35 +57,30 @@ def _bench(options: argparse.Namespace) -> int:
         from perf.claims import check_claims  # noqa: PLC0415 - torch is slow to import
 
         return _exit_code(check_claims())
-    from builders import sources  # noqa: PLC0415 - torch is slow to import
-
     if options.cache:
+        from builders.sources import parse_sizes  # noqa: PLC0415
         from perf.cache_claims import SIZES, check_cache  # noqa: PLC0415
 
-        return _exit_code(check_cache({**SIZES, **sources.parse_sizes(options.size)}, options.rounds))
-    from builders.repository import repository_folder  # noqa: PLC0415
-    from perf.arms import ARM_NAMES, Arms  # noqa: PLC0415
-    from perf.measure import measure, table  # noqa: PLC0415
-    from perf.server import server_with_store  # noqa: PLC0415
+        return _exit_code(check_cache({**SIZES, **parse_sizes(options.size)}, options.rounds or 3))
+    from perf.bench import DEFAULT_OUT, Options, forget_rounds, run_bench  # noqa: PLC0415 - torch is slow to import
+    from perf.report_files import write_report  # noqa: PLC0415
+    from perf.report_markdown import markdown  # noqa: PLC0415
+    from perf.workload import load_workload  # noqa: PLC0415
 
-    sizes = sources.parse_sizes(options.size)
-    results: dict[str, list[ArmResult]] = {}
-    for name in options.models:
-        ranker = sources.load_ranker(name, sizes)
-        request, at = _random_request(ranker, options)
-        with ExitStack() as stack:
-            url = options.url
-            if url is None:
-                repository = options.repository or repository_folder(name, sizes)
-                url = stack.enter_context(server_with_store(repository, ranker.name)).grpc_url
-            arms = stack.enter_context(Arms(url, ranker.name, options.arms or ARM_NAMES))
-            results[name] = measure(arms.functions, request, options.rounds)
-        if not options.json:
-            print(f"{name}: {', '.join(f'{axis} {size:,}' for axis, size in at.items())}")
-            print(table(results[name]), flush=True)
-    if options.json:
-        print(json.dumps({name: [dataclasses.asdict(r) for r in rows] for name, rows in results.items()}, indent=2))
-    return 0
+    workload = load_workload(options.workload).with_(options.models, options.size, options.arms, options.rounds)
+    out = options.out or DEFAULT_OUT / workload.name
+    bench = Options(out, _command(), options.url, options.metrics_url, options.repository)
+    report = run_bench(workload, bench)
+    files = write_report(report, out)
+    forget_rounds(out)
+    print(markdown(report))
+    print(f"report: {', '.join(map(str, files))}")
+    failed = [verdict for verdict in report["thresholds"] if not verdict["holds"]]
+    return int(bool(failed))
+
+
+def _command() -> str:
+    return shlex.join(["cleave", *sys.argv[1:]])
 
 
 def _exit_code(claims: Iterable[Claim]) -> int:
@@ -96,22 +90,6 @@ def _exit_code(claims: Iterable[Claim]) -> int:
         print(claim, flush=True)
         failed |= not claim.holds
     return int(failed)
-
-
-def _random_request(ranker: Ranker, options: argparse.Namespace) -> tuple[Request, dict[str, int]]:
-    import numpy as np  # noqa: PLC0415
-
-    from builders.commands import given_sizes  # noqa: PLC0415
-    from builders.draw import draw_inputs  # noqa: PLC0415
-    from perf.arms import Request  # noqa: PLC0415
-
-    at = ranker.sizes("opt", **given_sizes(ranker, options))
-    arrays = {name: array[0] for name, array in draw_inputs(ranker, at, 1, np.random.default_rng(0)).items()}
-    user, request, candidates = (
-        {tensor.name: arrays[tensor.name] for tensor in tensors}
-        for tensors in (ranker.user, ranker.request, ranker.candidate)
-    )
-    return Request(user, request, candidates), at
 
 
 def _add_demo(commands: Subparsers) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 
-from perf.arms import ARM_NAMES, Arms, Request
+from perf.arms import ARMS, ArmClient, Request
 from perf.errors import PerfError
 from perf.measure import measure, table
 
@@ -28,8 +29,9 @@ def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None
         request = Request(data.user_inputs(row), data.request_inputs(row), data.candidate_inputs())
         events = data.num_events(row)
         print(f"\n{name}: user {user} with {events} events, {request.num_candidates} candidates")
-        with Arms(server.grpc_url, name, ARM_NAMES) as arms:
-            print(table(measure(arms.functions, request, rounds)))
+        with ExitStack() as stack:
+            clients = [stack.enter_context(ArmClient(server.grpc_url, name, arm)) for arm in ARMS.values()]
+            print(table(measure({client.arm.name: client.scores for client in clients}, request, rounds)))
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Times arms on one request, in turn and repeatedly, so that a machine that slows down slows all of them."""
+"""Times arms on one request for `cleave demo`; `cleave bench` measures with perf_analyzer."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from perf.arms import BASELINE, Arm, Request
-from perf.errors import ParityError
+from perf.arms import BASELINE, Request
+from perf.parity import Parity
 
-TOLERANCE = 1e-4
-"""Largest difference between the scores of two arms: they add in another order, and nothing else differs."""
+Arm = Callable[[Request], NDArray[Any]]
+"""From a request to its scores."""
 
 SECONDS_PER_TURN = 1.0
 """An arm is called again within its turn until this is used up, at least once."""
@@ -35,14 +35,14 @@ class ArmResult:
     ratio: float | None
     """Candidates per second over the baseline's: the median over the rounds; None if the baseline was not run."""
     difference: float
-    """Largest difference between its scores and the first arm's."""
+    """Largest difference between its scores and those of any arm before."""
 
 
 def measure(arms: Mapping[str, Arm], request: Request, rounds: int) -> list[ArmResult]:
     """Check that all arms agree, then time each in turn for `rounds` rounds after a warm-up of one call each.
 
     Raises:
-        ParityError: an arm's scores are not the first arm's.
+        ParityError: an arm's scores are not those of another.
     """
     turns: dict[str, list[list[float]]] = {name: [] for name in arms}
     with tqdm(total=(rounds + 1) * len(arms), unit="turn", file=sys.stderr, leave=False, disable=None) as progress:
@@ -58,20 +58,10 @@ def measure(arms: Mapping[str, Arm], request: Request, rounds: int) -> list[ArmR
 
 def _warm_up(arms: Mapping[str, Arm], request: Request, progress: tqdm[Any]) -> dict[str, float]:
     """Iteration -1: its times are not used, its scores are compared."""
-    expected: NDArray[np.generic] | None = None
-    first = next(iter(arms))
-    differences = {}
+    parity, differences = Parity(), {}
     for name, arm in arms.items():
         progress.set_description(f"{name} (warm-up)")
-        scores = arm(request)
-        expected = scores if expected is None else expected
-        difference = float(np.max(np.abs(scores - expected)))
-        if not difference <= TOLERANCE:
-            raise ParityError(
-                f"arm {name!r}: expected the scores of {first!r} within {TOLERANCE}, got a difference of "
-                f"{difference:.2g}; build the model again, and report it if that does not help"
-            )
-        differences[name] = difference
+        differences[name] = parity.check(name, arm(request))
         progress.update()
     return differences
 

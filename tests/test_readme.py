@@ -94,9 +94,9 @@ def test_inspect_build_serve_and_rank(served: Path) -> None:
 @pytest.mark.long
 def test_bench(built: Path) -> None:
     (command,) = (command for command in commands("cleave") if command.startswith("cleave bench"))
-    done = run(f"{command} --rounds 1 --history 64 --candidates 32", built)
+    done = run(f"{command} --models append --rounds 1", built)
     assert done.returncode == 0, done.stderr
-    assert all(arm in done.stdout for arm in ("per_candidate", "single_pass", "uncached"))
+    assert all(arm in done.stdout for arm in ("per_candidate", "single_pass", "uncached", "cached"))
 
 
 def test_every_file_it_names_is_there() -> None:

@@ -17,7 +17,7 @@ from builders.draw import Arrays, draw_inputs
 from builders.spec import Ranker
 from builders.zoo import ZOO
 from clients import InvalidRequestError, RankerClient
-from perf.arms import ARM_NAMES, Arms, Request
+from perf.arms import ARMS, ArmClient, Request
 from serving.triton import TritonServer
 from tests.zoo_cuts import NUM_ITEMS, zoo_cut
 
@@ -74,9 +74,9 @@ def test_every_arm_gives_the_scores_of_torch(name: str, events: int, candidates:
     inputs = draw(ranker, events, candidates, seed=events)
     expected = torch_scores(ranker, inputs)
     assert np.ptp(expected) > 1e-3 or candidates == 1
-    with Arms(server.grpc_url, name, ARM_NAMES) as arms:
-        for arm in arms.functions.values():
-            np.testing.assert_allclose(arm(by_role(ranker, inputs)), expected, atol=TOLERANCE)
+    for arm in ARMS.values():
+        with ArmClient(server.grpc_url, name, arm) as asked:
+            np.testing.assert_allclose(asked.scores(by_role(ranker, inputs)), expected, atol=TOLERANCE)
 
 
 @every_model

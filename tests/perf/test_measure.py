@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from perf.arms import BASELINE, Arm, Arms, Request
+from perf.arms import BASELINE, Request, arm_named
 from perf.errors import ParityError, PerfError
-from perf.measure import TOLERANCE, measure, table
+from perf.measure import Arm, measure, table
+from perf.parity import TOLERANCE
 
 REQUEST = Request({}, {}, {"candidate_items": np.arange(4)})
 
@@ -62,4 +63,4 @@ def test_without_the_baseline_there_are_no_ratios() -> None:
 
 def test_an_unknown_arm_is_refused() -> None:
     with pytest.raises(PerfError, match="arm 'fast': expected one of per_candidate, "):
-        Arms("localhost:1", "append", ["fast"])
+        arm_named("fast")

@@ -1,0 +1,42 @@
+"""What a run was made on and with: two reports are only compared with this in mind."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("cleave", "nvidia-pytriton", "onnxruntime", "onnx", "torch", "numpy", "tritonclient")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and memory."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def load_average() -> float:
+    """Processes that ran or wanted to during the last minute: on an idle machine below 0.5."""
+    return os.getloadavg()[0]
+
+
+def versions(analyzer: str) -> dict[str, str]:
+    """Of Python, of perf_analyzer and of every package that decides about speed."""
+    found = {"python": platform.python_version(), "perf_analyzer": analyzer}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

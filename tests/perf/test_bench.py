@@ -1,0 +1,112 @@
+"""A whole run with a real perf_analyzer against a real server, of a small model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.artifacts import artifacts_of
+from builders.export import fingerprint_of
+from perf import bench
+from perf.bench import Options, forget_rounds, run_bench
+from perf.errors import ParityError, PerfError
+from perf.subject import Subject
+from perf.turn import Turn, run_turn
+from perf.workload import Workload, workload_from_dict
+from serving.triton import TritonServer
+from tests.perf.test_workload import CONTENT
+from tests.zoo_cuts import zoo_cut
+
+ARMS = ["per_candidate", "single_pass", "uncached", "cached"]
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def options(zoo_server: TritonServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Options:
+    """Of a run on the server of the whole zoo, whose models it takes as they are."""
+
+    def subject(name: str, size: str, repository: Path | None) -> Subject:
+        cut = zoo_cut(name)
+        fingerprint = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)
+        return Subject(name, size, cut, {}, zoo_server.repository, fingerprint, True)
+
+    monkeypatch.setattr(bench, "subject_of", subject)
+    return Options(tmp_path, "cleave bench test", url=zoo_server.grpc_url, metrics_url=zoo_server.metrics_url)
+
+
+def workload(**change: Any) -> Workload:
+    return workload_from_dict("test", {**CONTENT, "history": 16, "arms": ARMS, "rounds": 2, **change})
+
+
+def test_every_arm_is_measured_and_counted(options: Options) -> None:
+    report = run_bench(workload(cached_share=[0.5]), options)
+    arms = report["models"]["append"]["arms"]
+    assert list(arms) == ARMS
+    assert [arms[arm]["requests"] for arm in ARMS] == [2, 20, 20, 20]
+    assert arms["per_candidate"]["messages"] == 4  # 32 candidates in batches of 16, in two rounds
+    assert arms["cached"]["hit_rate"] == 0.5
+    assert arms["per_candidate"]["ratio"] == 1
+    for arm in arms.values():
+        assert arm["candidates_per_s"] > 0
+        assert arm["p50_ms"] <= arm["p99_ms"]
+        assert arm["ratio"] > 0
+        assert arm["score_difference"] <= 1e-4
+        # What is said of the stages adds up to about what was measured from outside.
+        assert sum(arm["stages_ms"].values()) == pytest.approx(arm["p50_ms"], rel=1)
+    encoder = arms["cached"]["server"]["append_history_encoder"]
+    assert encoder["rows"] == 5
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_requests_at_a_rate_and_several_at_a_time(options: Options) -> None:
+    report = run_bench(workload(arms=["cached"], rounds=1, concurrency=3, rate_per_s=50), options)
+    points = report["models"]["append"]["points"]
+    assert [point["arms"]["cached"]["requests"] for point in points] == [10, 10]
+    # Ten requests at fifty a second: the rate limits what is served.
+    assert points[1]["arms"]["cached"]["candidates_per_s"] < 5 * 50 * 32
+
+
+def test_an_interrupted_run_goes_on_where_it_was(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_after(count: int) -> Callable[..., Turn]:
+        def turn(*arguments: Any) -> Turn:
+            nonlocal count
+            if count == 0:
+                raise KeyboardInterrupt
+            count -= 1
+            return run_turn(*arguments)
+
+        return turn
+
+    of = workload(arms=["single_pass", "cached"], rounds=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(bench, "run_turn", interrupted_after(3))
+        with pytest.raises(KeyboardInterrupt):
+            run_bench(of, options)
+    (kept,) = (options.out / "rounds").iterdir()
+    rate = json.loads(kept.read_text())["turns"]["cached"]
+    monkeypatch.setattr(bench, "run_turn", interrupted_after(2))
+    report = run_bench(of, options)
+    rates = report["models"]["append"]["arms"]["cached"]["candidates_per_s_of_rounds"]
+    assert rates[0] == pytest.approx(rate["candidates"] / rate["seconds"])
+    assert len(rates) == 2
+    forget_rounds(options.out)
+    assert not (options.out / "rounds").exists()
+
+
+def test_other_scores_stop_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perf.parity.TOLERANCE", -1.0)
+    with pytest.raises(ParityError, match="arm 'single_pass': expected the scores of 'single_pass' within"):
+        run_bench(workload(arms=["single_pass"]), options)
+
+
+def test_a_hit_rate_that_is_not_the_workloads_stops_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perf.turn._set_summaries", lambda *arguments: None)
+    with pytest.raises(
+        PerfError, match=r"hit rate: expected 100.0% as in the workload, got [0-9.]+% by the metrics port"
+    ):
+        run_bench(workload(arms=["cached"], seed=7, users=10_000, zipf=0), options)
