@@ -62,7 +62,7 @@ class AsyncRankerClient:
         Args:
             url: `host:port` of the server's gRPC endpoint.
             model: name of a served model: of the ranker, which keeps summaries, `NAME_uncached` or `NAME_whole`; for
-                `infer` any model that cleave built.
+                `infer` also `NAME_history_encoder`.
             micro_batch: the most candidates of one request; by default as many as the model takes. Fewer share the
                 server's cores better where the history is not encoded for each (M-FALCON, arXiv 2402.17152).
 

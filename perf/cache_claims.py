@@ -6,6 +6,7 @@ import itertools
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -51,10 +52,12 @@ KNOWN = "known"
 USERS = 8
 LOAD = 0.5
 """Share of the time that the requests would take one after the other: what a server is run at, without long queues."""
-THREADS = 16
+THREADS = 32
 CALIBRATION_CALLS = 5
 
 Ask = Callable[[], Ranking]
+Answer = tuple[float, str | None]
+"""Milliseconds from when a request was due to its answer, and how its summary was come by."""
 
 
 def check_cache(sizes: Mapping[str, int | float], rounds: int) -> Iterator[Claim]:
@@ -110,8 +113,12 @@ def hits_beside_misses(ranker: Ranker, server: TritonServer, rounds: int, hits_p
     """
     known = [_request(ranker, MISS_EVENTS, seed) for seed in range(USERS)]
     strangers = _strangers(ranker)
-    answers: dict[bool, list[tuple[float, str | None]]] = {False: [], True: []}
-    with RankerClient(server.grpc_url, ranker.name) as client, ThreadPoolExecutor(THREADS) as threads:
+    answers: dict[bool, list[Answer]] = {False: [], True: []}
+    with (
+        RankerClient(server.grpc_url, ranker.name) as client,
+        ThreadPoolExecutor(THREADS) as for_hits,
+        ThreadPoolExecutor(THREADS) as for_misses,  # of their own, so that no hit waits here for a miss
+    ):
         for user, request in enumerate(known):
             _rank(client, request, f"{KNOWN} {user}")
         hits = [partial(_rank, client, request, f"{KNOWN} {user}") for user, request in enumerate(known)]
@@ -122,9 +129,10 @@ def hits_beside_misses(ranker: Ranker, server: TritonServer, rounds: int, hits_p
             due_hits = np.cumsum(rng.exponential(1 / (rate * (1 - MISS_SHARE)), hits_per_turn))
             due_misses = np.arange(rng.uniform(), due_hits[-1] * rate * MISS_SHARE) / (rate * MISS_SHARE)
             for disturbed in answers:
-                asked = [(due, hits[place % USERS], True) for place, due in enumerate(due_hits.tolist())]
-                asked += [(due, next(misses), False) for due in due_misses.tolist() * disturbed]
-                answers[disturbed] += _load(threads, sorted(asked, key=lambda each: each[0]))
+                asked = [(due, for_hits, hits[place % USERS]) for place, due in enumerate(due_hits.tolist())]
+                if disturbed:
+                    asked += [(due, for_misses, next(misses)) for due in due_misses.tolist()]
+                answers[disturbed] += _load(sorted(asked, key=lambda each: each[0]))[for_hits]
     alone, beside = ([milliseconds for milliseconds, _ in each] for each in answers.values())
     ratio = float(np.percentile(beside, 99) / np.percentile(alone, 99))
     encoded = sum(status != "hit" for each in answers.values() for _, status in each)
@@ -222,21 +230,17 @@ def _rate(hits: Sequence[Ask], misses: Iterator[Ask]) -> float:
     return LOAD * 1000 / ((1 - MISS_SHARE) * hit_ms + MISS_SHARE * miss_ms)
 
 
-def _load(threads: ThreadPoolExecutor, asked: list[tuple[float, Ask, bool]]) -> list[tuple[float, str | None]]:
-    """Ask each when it is due, in seconds from now.
-
-    Returns the milliseconds from then to the answer, and how the summary was come by, of those that count.
-    """
+def _load(asked: list[tuple[float, ThreadPoolExecutor, Ask]]) -> dict[ThreadPoolExecutor, list[Answer]]:
+    """Ask each on its threads when it is due, in seconds from now; the answers by the threads that they came on."""
     start = time.perf_counter()
-    running: list[tuple[Future[tuple[float, str | None]], bool]] = []
-    for due, ask, counts in asked:
+    running: defaultdict[ThreadPoolExecutor, list[Future[Answer]]] = defaultdict(list)
+    for due, threads, ask in asked:
         time.sleep(max(0.0, start + due - time.perf_counter()))
-        running.append((threads.submit(_answered, ask, start + due), counts))
-    done = [(future.result(), counts) for future, counts in running]
-    return [answer for answer, counts in done if counts]
+        running[threads].append(threads.submit(_answered, ask, start + due))
+    return {threads: [future.result() for future in futures] for threads, futures in running.items()}
 
 
-def _answered(ask: Ask, due: float) -> tuple[float, str | None]:
+def _answered(ask: Ask, due: float) -> Answer:
     status = ask().summary_status
     return (time.perf_counter() - due) * 1000, status
 

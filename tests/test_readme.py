@@ -85,10 +85,11 @@ def test_every_command_is_known_here() -> None:
 
 @pytest.mark.long
 def test_inspect_build_serve_and_rank(served: Path) -> None:
-    (command,) = (command for command in commands("cleave") if command.startswith("cleave rank"))
-    done = run(command, served)
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^ +\d+  0\.\d+  \S", done.stdout, re.MULTILINE)) == 10
+    ranks = [command for command in commands("cleave") if command.startswith("cleave rank")]
+    for command in [each for each in ranks if "--by-id" not in each or sys.version_info >= (3, 11)]:
+        done = run(command, served)
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall(r"^ +\d+  0\.\d+  \S", done.stdout, re.MULTILINE)) == 10
 
 
 @pytest.mark.long
