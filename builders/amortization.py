@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from builders.roofline import Machine, checked_precision, predict_arm, time_of_part
+from builders.roofline import Machine, Time, checked_precision, predict_arm, time_of_part
 from builders.spec import BATCH, Axis
 from builders.split import Cut
 
@@ -67,13 +67,22 @@ class Amortization:
         Up to there a kept summary saves half of the work or more; beyond, the scorer dominates.
         """
         axis = self.cut.ranker.candidate_axis
-        encoder = self._part_ms("history_encoder", {})
-        holds = _range(axis, lambda size: self._part_ms("candidate_scorer", {axis.name: size}) <= encoder)
+        encoder = self.encoder_ms()
+        holds = _range(axis, lambda size: self._part_time("candidate_scorer", {axis.name: size}).limit_ms <= encoder)
         return None if holds is None else holds.most
 
-    def _part_ms(self, part: str, sizes: Mapping[str, int]) -> float:
+    def encoder_ms(self) -> float:
+        """What the encoder takes of a busy machine."""
+        return self._part_time("history_encoder", {}).limit_ms
+
+    def summary_link_ms(self) -> float:
+        """What the summary takes from the host to the device; nothing where these are one."""
+        rate = self.machine.link_bytes_per_s
+        return 0.0 if rate is None else self.cut.summary_bytes(self.sizes) / rate * 1000
+
+    def _part_time(self, part: str, sizes: Mapping[str, int]) -> Time:
         at = {**self.sizes, **sizes, BATCH: 1}
-        return time_of_part(self.cut.parts[part], self.machine, self.precision, at).limit_ms
+        return time_of_part(self.cut.parts[part], self.machine, self.precision, at)
 
     def store_bytes_per_s(self) -> float | None:
         """The least rate of a store at which a kept summary arrives sooner than one encoded anew; None if at none."""
@@ -82,8 +91,7 @@ class Amortization:
 
     def candidates_per_s(self, micro_batch: int) -> float:
         """Of the scorer alone on one stream that takes so many candidates a call: launches count."""
-        at = {**self.sizes, self.cut.ranker.candidate_axis.name: micro_batch, BATCH: 1}
-        time = time_of_part(self.cut.parts["candidate_scorer"], self.machine, self.precision, at)
+        time = self._part_time("candidate_scorer", {self.cut.ranker.candidate_axis.name: micro_batch})
         return micro_batch / time.total_ms * 1000
 
     def micro_batch(self) -> int:
@@ -96,7 +104,10 @@ class Amortization:
 
 
 def _range(axis: Axis, holds: Callable[[int], bool]) -> Range | None:
-    """Where it begins and where it ends to hold: looked for at powers of two, then exactly between two of them."""
+    """From the first to the last size that it holds for: found among powers of two, then exactly next to these.
+
+    It need not hold for every size between, and what holds between two powers of two only is not found.
+    """
     sizes = sorted({axis.min, axis.max, *(1 << power for power in range(axis.min.bit_length(), axis.max.bit_length()))})
     true = [place for place, size in enumerate(sizes) if holds(size)]
     if not true:

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+AMORTIZED = ("append", "vista", "lime_mha")
+"""Keys and values of the whole history kept, a fixed number of summary tokens, a few links that alone are read."""
+DEFAULT_GPU = "H100"
+
+
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     _add_inspect(commands)
+    _add_amortization(commands)
     _add_build(commands)
     _add_catalogue(commands)
     _add_train(commands)
@@ -87,6 +93,44 @@ def _inspect(options: argparse.Namespace) -> int:
     print(report.report_text(cut, sizes))
     if machine:
         print(f"\n{report_roofline.roofline_text(cut, machine, sizes, options.precision)}")
+    return 0
+
+
+def _add_amortization(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "amortization",
+        help="draw where amortization pays on a GPU",
+        description="Predict, from a GPU's data sheet, for which histories and candidates each arm of models pays: a "
+        "picture for each question, and the figures of `cleave inspect --gpu`. Nothing is run on a GPU.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models (default: append, vista, lime_mha)")
+    parser.add_argument("--size", default="", metavar="NAME=N,...", help="other sizes for zoo models")
+    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
+    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
+    _add_gpu(parser)
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the pictures (default: here)")
+    parser.set_defaults(run=_amortization)
+
+
+def _amortization(options: argparse.Namespace) -> int:
+    from builders import amortization_page, report_roofline, roofline, sources  # noqa: PLC0415 - torch is slow to import
+    from builders.amortization import Amortization  # noqa: PLC0415
+    from builders.split import cut_ranker  # noqa: PLC0415
+
+    machine = roofline.gpu(options.gpu or DEFAULT_GPU)
+    roofline.checked_precision(machine, options.precision)
+    answers = []
+    for name in options.names or AMORTIZED:
+        ranker = sources.load_ranker(name, sources.parse_sizes(options.size))
+        if ranker.history_axis is None:
+            raise BuilderError(f"{name}: the user tensors have no axis, expected a history; leave the model out")
+        sizes = ranker.sizes("opt", **given_sizes(ranker, options))
+        answers.append(Amortization(cut_ranker(ranker)[0], machine, sizes, options.precision))
+    for answer in answers:
+        at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
+        print(f"{answer.cut.ranker.name}, one request of one user: {at}")
+        print(f"{report_roofline.roofline_text(answer.cut, machine, answer.sizes, options.precision)}\n")
+    print("\n".join(f"wrote {file}" for file in amortization_page.write_pictures(answers, options.out)))
     return 0
 
 

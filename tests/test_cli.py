@@ -13,6 +13,7 @@ from cleave import main, parser
 
 OPTIONS = {
     "inspect": {"name", "--size", "--history", "--candidates", "--gpu", "--precision", "--json"},
+    "amortization": {"names", "--size", "--history", "--candidates", "--gpu", "--precision", "--out"},
     "build": {
         "name",
         "--size",
