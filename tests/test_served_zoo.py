@@ -211,13 +211,15 @@ BAD = {
 
 @pytest.mark.parametrize("name", ["append"])
 @pytest.mark.parametrize("case", BAD)
-@pytest.mark.parametrize("model", ["append_uncached", "append_whole"])
+@pytest.mark.parametrize("model", ["append", "append_uncached", "append_whole"])
 def test_bad_requests_are_told_what_is_wrong_and_the_next_one_succeeds(
     name: str, case: str, model: str, server: TritonServer
 ) -> None:
     ranker = zoo_cut(name).ranker
     inputs = draw(ranker)
     spoil, named = BAD[case]
+    if (model, case) == ("append", "a missing input"):
+        named = "at least one output is not set"  # Triton says no more of an ensemble that has optional inputs
     with pytest.raises(InferenceServerException, match=named) as raised:
         send(server, model, spoil(inputs))  # type: ignore[no-untyped-call]
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
