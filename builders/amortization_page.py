@@ -87,7 +87,8 @@ def _balance(answers: Answers) -> Figure:
         gains = [[_gain(answer, {history.name: n, candidates.name: m}) for n in ns] for m in ms]
         filled = axes.contourf(ns, ms, np.maximum(gains, 1), levels=LEVELS, extend="max", cmap="YlGnBu", norm=_steps())
         equal = [(n, most) for n in ns if (most := _at(answer, {history.name: n}).balance()) is not None]
-        axes.plot(*zip(*equal, strict=True), color="#c0392b", linewidth=1.8, label="encoder = scorer")
+        ns_equal, ms_equal = [n for n, _ in equal], [most for _, most in equal]
+        axes.plot(ns_equal, ms_equal, color="#c0392b", linewidth=1.8, label="encoder = scorer")
         _label(axes, answer.cut.ranker.name, "events n", "candidates m")
         axes.legend(loc="lower right", fontsize=8)
     figure.colorbar(
@@ -159,7 +160,7 @@ def _summary(answers: Answers) -> Figure:
             crossing = [each.summary_link_ms() for each in at]
             axes.plot(ns, crossing, f"C{place}", linestyle="--", label=f"{answer.cut.ranker.name}: fetch")
         rates = [(n, rate) for n, each in zip(ns, at, strict=True) if (rate := each.store_bytes_per_s())]
-        gain.plot(*zip(*rates, strict=True), color=f"C{place}", label=answer.cut.ranker.name)
+        gain.plot([n for n, _ in rates], [rate for _, rate in rates], f"C{place}", label=answer.cut.ranker.name)
     _label(axes, "work of encoding, summary over the link", "events n", "ms")
     _label(gain, "slowest store worth asking", "events n", "bytes/s")
     for panel in (axes, gain):
