@@ -11,6 +11,14 @@ from builders.report import byte_quantity, quantity
 from builders.roofline import Machine, predict
 from builders.split import Cut
 
+BYTES = {
+    "weights": "weight_bytes",
+    "activations": "activation_bytes",
+    "summary": "summary_bytes",
+    "network": "network_bytes",
+}
+"""The columns of bytes, and what they are called in a prediction."""
+
 
 def roofline_dict(cut: Cut, machine: Machine, sizes: Mapping[str, int], precision: str | None = None) -> dict[str, Any]:
     """As JSON."""
@@ -52,17 +60,17 @@ def roofline_text(cut: Cut, machine: Machine, sizes: Mapping[str, int], precisio
         f"predicted on {machine.name}" + ("" if machine.measured else "; nothing was run on a GPU"),
         f"{_peaks_text(machine, report['precision'])}: {machine.source}",
         "",
-        f"{'arm':<14}{'latency':>12}{'FLOPs':>10}{'memory':>10}{'launches':>10}{'link':>10}"
-        f"{'candidates/s':>14}{'activations':>13}{'network':>11}",
+        f"{'arm':<14}{'latency':>12}{'FLOPs':>10}{'memory':>10}{'launches':>10}{'link':>10}{'candidates/s':>14}"
+        + "".join(f"{kind:>13}" for kind in BYTES),
     ]
     for arm, row in report["arms"].items():
-        time = row["time"]
-        parts = (time["compute_ms"], time["memory_ms"], time["launch_ms"], time["link_ms"])
+        times = (row["time"][part] for part in ("compute_ms", "memory_ms", "launch_ms", "link_ms"))
         lines.append(
-            f"{arm:<14}{_ms(row['latency_ms']):>12}" + "".join(f"{_ms(part):>10}" for part in parts)
-            + f"{quantity(row['candidates_per_s']):>14}{byte_quantity(row['activation_bytes']):>13}"
-            f"{byte_quantity(row['network_bytes']):>11}"
-        )  # fmt: skip
+            f"{arm:<14}{_ms(row['latency_ms']):>12}"
+            + "".join(f"{_ms(time):>10}" for time in times)
+            + f"{quantity(row['candidates_per_s']):>14}"
+            + "".join(f"{byte_quantity(row[key]):>13}" for key in BYTES.values())
+        )
     uncounted = sorted({name for row in report["arms"].values() for name in row["uncounted"]})
     if uncounted:
         lines.append(f"not in these figures (unknown operator or shape): {', '.join(uncounted)}")

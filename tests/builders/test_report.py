@@ -156,6 +156,8 @@ def test_inspect_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "predicted on H100; nothing was run on a GPU\n990 TFLOP/s in float16 products" in out
     assert "3 us a launch (assumed): NVIDIA H100 Tensor Core GPU data sheet" in out
+    (row,) = re.findall(r"^cached .*B$", out, re.MULTILINE)
+    assert row.split()[-4:] == ["64.2", "KiB", "46.0", "KiB"]
     assert re.search(r"^single_pass over per_candidate, throughput +1 to 4,096 +2 to 8,192$", out, re.MULTILINE)
     assert re.search(r"^the scorer takes longer than the encoder beyond [\d,]+ candidates$", out, re.MULTILINE)
 
