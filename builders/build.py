@@ -1,4 +1,4 @@
-"""One build: load, cut, prove, and, where asked, bake an item table in and narrow the summary, with what that costs."""
+"""One build: load, cut, prove, and, where asked, bake an item table in and take fewer bits, with what that costs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from builders.draw import AnyArray, Arrays, draw_inputs
 from builders.evaluate import evaluate
 from builders.item_table import id_tensor, with_item_table
 from builders.parity import Case, Parts, check_item_table, prove
+from builders.precision import cut_with_precision, rounded_to
 from builders.sources import load_ranker
 from builders.spec import Ranker
 from builders.split import Cut, cut_ranker
@@ -33,12 +34,23 @@ class Request:
     name: str
     sizes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     catalogue: Path | None = None
-    summary_dtype: str = "float32"
+    summary_dtype: str | None = None
+    """By default float16 where `precision` is of 16 bits, and else float32."""
+    precision: str = "float32"
+
+    def narrow(self, cut: Cut) -> Cut:
+        """A cut in the precision, and with the summary, that were asked for; itself where these are float32.
+
+        A summary of bfloat16 crosses as float16, which has as many bytes and three more bits of each number: numpy, and
+        so the summary cache, knows no bfloat16.
+        """
+        dtype = self.summary_dtype or ("float32" if self.precision == "float32" else "float16")
+        return with_summary_dtype(cut_with_precision(cut, self.precision), dtype)
 
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What a narrower summary costs, against float32."""
+    """What a precision of 16 bits and a narrower summary cost, against float32."""
 
     summary_bytes: tuple[int, int]
     """Of one user at opt: in float32, and as kept."""
@@ -81,22 +93,24 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
         tabled = with_item_table(cut, items)
         check_item_table(tabled, items, highs)
         cut = tabled
-    narrow = with_summary_dtype(cut, request.summary_dtype)
+    narrow = request.narrow(cut)
     if narrow is cut:
         return Build(cut, cases, num_items)
-    say(f"{ranker.name}: comparing scores with a summary of {request.summary_dtype} and of float32")
+    say(f"{ranker.name}: comparing scores with those of float32")
     return Build(narrow, cases, num_items, _narrowed(cut, narrow, highs, data))
 
 
 def cut_as_configured(request: Request) -> Cut:
     """The cut whose configs a build writes, without proof and without a table, which no config shows."""
     cut, _ = cut_ranker(load_ranker(request.name, request.sizes))
-    return with_summary_dtype(cut, request.summary_dtype)
+    return request.narrow(cut)
 
 
 def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None) -> Narrowed:
     sizes = cut.ranker.sizes("opt")
-    wide_parts, narrow_parts = (Parts(each.history_encoder, each.candidate_scorer) for each in (cut, narrow))
+    wide_parts, narrow_parts = (
+        Parts(rounded_to(each.history_encoder), rounded_to(each.candidate_scorer)) for each in (cut, narrow)
+    )
     difference = 0.0
     for seed in range(COMPARED_SEEDS):
         inputs = draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(seed), highs, padded=True)

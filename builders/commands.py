@@ -54,12 +54,19 @@ def _add_build(commands: Subparsers) -> None:
         help="parquet with a column for each candidate input: bake the item tower's results into the scorer",
     )
     parser.add_argument(
-        "--summary-dtype",
+        "--precision",
         default="float32",
         metavar="DTYPE",
-        help="float32, float16 or int8: the type the summary is kept in (default: float32)",
+        help="float32, float16 or bfloat16: what weights and products are in; ONNX Runtime has no bfloat16 on a CPU "
+        "(default: float32)",
     )
-    parser.add_argument("--data", type=Path, metavar="PATH", help="for the test AUC of a narrower summary")
+    parser.add_argument(
+        "--summary-dtype",
+        metavar="DTYPE",
+        help="float32, float16 or int8: the type the summary is kept in (default: float32, or float16 with a "
+        "--precision of 16 bits)",
+    )
+    parser.add_argument("--data", type=Path, metavar="PATH", help="for the test AUC of what has fewer bits")
     parser.add_argument(
         "--target",
         choices=("onnx", "tensorrt-check"),
@@ -83,7 +90,7 @@ def _build(options: argparse.Namespace) -> int:
     from builders import build, repository, sources  # noqa: PLC0415 - torch is slow to import
 
     sizes = sources.parse_sizes(options.size)
-    request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype)
+    request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype, options.precision)
     if options.target == "tensorrt-check":
         return _check_engines(options, build.cut_as_configured(request))
     folder = options.out or repository.repository_folder(options.name, sizes)
@@ -107,7 +114,7 @@ def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
     parts = tensorrt_parts(cut)
     checks = []
     with tqdm(total=len(parts) * len(architectures), unit="engine", disable=not sys.stderr.isatty()) as bar:
-        for check in check_engines(parts, "float32", architectures, options.layers):
+        for check in check_engines(parts, options.precision, architectures, options.layers):
             checks.append(check)
             bar.update()
     print(table(checks))
@@ -169,7 +176,8 @@ def _build_command(options: argparse.Namespace) -> str:
     words = ["cleave", "build", options.name]
     words += ["--size", options.size] * bool(options.size)
     words += ["--catalogue", str(options.catalogue)] * bool(options.catalogue)
-    words += ["--summary-dtype", options.summary_dtype] * (options.summary_dtype != "float32")
+    words += ["--precision", options.precision] * (options.precision != "float32")
+    words += ["--summary-dtype", options.summary_dtype] * bool(options.summary_dtype)
     words += ["--out", str(options.out)] * bool(options.out)
     return shlex.join(words)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from builders.engine import EngineOptions, RefusedError, engine_from_onnx, import_tensorrt
+from builders.engine import Engine, EngineOptions, RefusedError, engine_from_onnx, import_tensorrt
 from builders.tensorrt_parts import TensorRTPart
 
 COLUMNS = ("part", "precision", "GPU", "profiles", "engine bytes", "fused attention layers", "seconds")
@@ -36,6 +38,19 @@ class Check:
         return (self.part, self.precision, self.architecture, str(self.num_profiles), *of_engine)
 
 
+def engine_from_part(trt: Any, part: TensorRTPart, options: EngineOptions) -> Engine:
+    """The engine of the first form of a part that TensorRT takes.
+
+    Raises:
+        RefusedError: it takes none; says why not the last.
+    """
+    *better, last = part.models
+    for model in better:
+        with contextlib.suppress(RefusedError):
+            return engine_from_onnx(trt, model, part.profiles, options)
+    return engine_from_onnx(trt, last, part.profiles, options)
+
+
 def check_engines(
     parts: Sequence[TensorRTPart], precision: str, architectures: Sequence[str], layers: Path | None = None
 ) -> Iterator[Check]:
@@ -52,7 +67,7 @@ def check_engines(
         for architecture in architectures:
             known = (part.name, precision, architecture, len(part.profiles))
             try:
-                engine = engine_from_onnx(trt, part.model, part.profiles, EngineOptions(architecture))
+                engine = engine_from_part(trt, part, EngineOptions(architecture))
             except RefusedError as error:
                 yield Check(*known, 0, (), 0.0, str(error))
                 continue

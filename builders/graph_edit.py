@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from onnx import helper
+from onnx_graphsurgeon.logger import G_LOGGER
+
+G_LOGGER.severity = G_LOGGER.ERROR
+"""It prints to stdout, where results go, that numpy has no bfloat16."""
+
+HALVES: dict[int, np.dtype[Any]] = {
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
+    onnx.TensorProto.BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+}
+"""The types of 16 bits, as ONNX and as numpy knows them."""
 
 Step = tuple[str, Sequence[str], str, Mapping[str, Any]]
 """Operator, inputs, output, attributes."""
@@ -26,3 +39,28 @@ def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) ->
         for field in (node.input, node.output):
             for place, name in enumerate(field):
                 field[place] = names.get(name, name)
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """The ONNX type of the elements of every tensor of a graph, by name."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+    return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+
+
+def largest_number(half: int) -> float:
+    """The largest finite number of a type of `HALVES`."""
+    return float(ml_dtypes.finfo(HALVES[half]).max)  # type: ignore[no-untyped-call]
+
+
+def exported(graph: gs.Graph, source: onnx.ModelProto) -> onnx.ModelProto:
+    """An edited graph as ONNX again, without what nothing reads; what is no part of a graph is as in `source`."""
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    model: onnx.ModelProto = gs.export_onnx(graph)
+    model.ir_version, model.producer_name = source.ir_version, "cleave"
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    return model

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import onnx
 
 from builders.artifacts import artifacts_of
+from builders.attention_pass import with_attention
 from builders.configs import MAX_BATCH_SIZE
 from builders.profiles import Profile, profiles_of
 from builders.sizes import Probe, product
 from builders.spec import BATCH, Ranker
 from builders.split import Cut
+from builders.tensorrt_graph import tensorrt_graph
 
 MOST_ELEMENTS = 2**31 - 1
 """Of any tensor of an engine: what a 32-bit index counts.
@@ -26,7 +28,8 @@ class TensorRTPart:
 
     name: str
     """The model of the repository."""
-    model: onnx.ModelProto
+    models: tuple[onnx.ModelProto, ...]
+    """One graph in up to two forms, the better one first: with ONNX `Attention`, and with attention spelled out."""
     profiles: tuple[Profile, ...]
 
     @property
@@ -38,11 +41,13 @@ class TensorRTPart:
 def tensorrt_parts(cut: Cut) -> tuple[TensorRTPart, ...]:
     """The engines of a cut: whole model, history encoder, candidate scorer."""
     parts = []
-    for name, model in artifacts_of(cut).items():
-        if model is not None:
+    for name, artifact in artifacts_of(cut).items():
+        if artifact is not None:
+            spelled_out = tensorrt_graph(artifact)
+            best = with_attention(spelled_out)
             probe = cut.whole_probe if name == f"{cut.ranker.name}_whole" else cut.analysis.probe
-            profiles = profiles_of(model, cut.ranker.axes, max_batch_of(model, probe, cut.ranker))
-            parts.append(TensorRTPart(name, model, profiles))
+            profiles = profiles_of(best, cut.ranker.axes, max_batch_of(best, probe, cut.ranker))
+            parts.append(TensorRTPart(name, (best,) if best is spelled_out else (best, spelled_out), profiles))
     return tuple(parts)
 
 

@@ -19,6 +19,7 @@ OPTIONS = {
         "--size",
         "--out",
         "--catalogue",
+        "--precision",
         "--summary-dtype",
         "--data",
         "--target",

@@ -210,9 +210,9 @@ def test_an_attention_counts_if_every_profile_fuses_it() -> None:
 def test_the_check_of_a_cut(small_cut: Cut, tmp_path: Path, trt: Any) -> None:
     parts = [part for part in tensorrt_parts(small_cut) if part.name != "small_whole"]
     broken = onnx.ModelProto()
-    broken.CopyFrom(parts[0].model)
+    broken.CopyFrom(parts[0].models[0])
     broken.graph.node[0].op_type = "Det"
-    parts.append(TensorRTPart("broken", broken, parts[0].profiles))
+    parts.append(TensorRTPart("broken", (broken,), parts[0].profiles))
     checks = list(check_engines(parts, "float32", ["SM89"], tmp_path / "layers"))
     assert [check.part for check in checks] == ["small_history_encoder", "small_candidate_scorer", "broken"]
     for check in checks[:2]:

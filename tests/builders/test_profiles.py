@@ -63,7 +63,7 @@ def test_a_size_is_read_as_it_is_written(size: Size) -> None:
 
 
 def largest_tensor(part: TensorRTPart, probe: Probe, sizes: dict[str, int]) -> int:
-    shapes = (probe.shape(name) for node in part.model.graph.node for name in node.output)
+    shapes = (probe.shape(name) for node in part.models[0].graph.node for name in node.output)
     return max(math.prod(size.at(sizes) for size in shape) for shape in shapes if shape is not None)
 
 
