@@ -1,4 +1,4 @@
-"""Every model of the zoo compiles for a GPU in float16, with its attention fused."""
+"""Every model of the zoo compiles for a GPU in float16, with its attention fused where heads are wide enough."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import dataclasses
 
 import pytest
 
-from builders.build import Request
-from builders.engine_check import check_engines
+from builders.build import Request, cut_as_configured
+from builders.engine_check import Check, check_engines
+from builders.split import Cut
 from builders.tensorrt_parts import tensorrt_parts
 from builders.zoo import ZOO
-from tests.zoo_cuts import zoo_cut
-
-FUSED = {
-    "append": {"history_encoder": 1, "candidate_scorer": 2},
-    "concat": {"history_encoder": 0, "candidate_scorer": 2},
-    "hstu": {"history_encoder": 0, "candidate_scorer": 0},
-    "vista": {"history_encoder": 0, "candidate_scorer": 2},
-    "lime_mha": {"history_encoder": 1, "candidate_scorer": 0},
-    "lime_xor": {"history_encoder": 0, "candidate_scorer": 0},
-}
-"""HSTU's attention and LIME-XOR's have no softmax; LIME's scorer reads links by weights that it has before."""
+from tests.zoo_cuts import NUM_ITEMS, zoo_cut
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_every_part_compiles_and_softmax_attention_is_one_kernel(name: str) -> None:
-    cut = Request(name, precision="float16").narrow(zoo_cut(name))
+def checks_of(cut: Cut) -> list[Check]:
     # The first profile only: each takes as long as the first to compile.
     parts = [dataclasses.replace(part, profiles=part.profiles[:1]) for part in tensorrt_parts(cut)[1:]]
-    checks = list(check_engines(parts, "float16", ["SM89"]))
+    return list(check_engines(parts, "float16", ["SM89"]))
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in ("append", "vista")])
+def test_every_part_compiles(name: str) -> None:
+    """Heads are 8 wide here, too narrow to fuse: attention is spelled out then, and compiles all the same."""
+    checks = checks_of(Request(name, precision="float16").narrow(zoo_cut(name)))
     assert [check.refusal for check in checks] == ["", ""]
-    assert {check.part.removeprefix(f"{name}_"): len(check.fused_attentions) for check in checks} == FUSED[name]
+
+
+@pytest.mark.parametrize(("name", "fused"), [("append", (1, 2)), ("vista", (0, 2))])
+def test_every_softmax_attention_becomes_one_kernel(name: str, fused: tuple[int, int]) -> None:
+    """Of the history encoder and the candidate scorer; VISTA's encoder has no softmax."""
+    cut = cut_as_configured(Request(name, {"num_items": NUM_ITEMS, "width": 32, "heads": 2}, precision="float16"))
+    checks = checks_of(cut)
+    assert [check.refusal for check in checks] == ["", ""]
+    assert tuple(len(check.fused_attentions) for check in checks) == fused
