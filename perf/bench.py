@@ -16,11 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from builders.roofline import Machine
 from perf import environment
 from perf.analyzer import Analyzer, find_analyzer
 from perf.arms import Arm, arm_named
 from perf.counters import Counters
 from perf.errors import PerfError
+from perf.machine import measure as measure_machine
 from perf.plans import check_parity, plans_of_point, warm_up
 from perf.report import model_report, report_of_run
 from perf.server import keeps_summaries, server_with_store
@@ -66,13 +68,14 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     analyzer = find_analyzer()
     arms = [arm_named(name) for name in workload.arms]
     points = list(workload.points())
+    limits = measure_machine()
     started, load = datetime.now(timezone.utc), environment.load_average()
     models = {}
     total = len(workload.models) * len(points) * workload.rounds * len(arms)
     with tqdm(total=total, unit="turn", file=sys.stderr, leave=False, disable=None) as progress:
         for name in workload.models:
             subject = subject_of(name, workload.sizes.get(name, ""), options.repository)
-            run = ModelRun(workload, subject, analyzer, arms, points, options.out, progress)
+            run = ModelRun(workload, subject, limits, analyzer, arms, points, options.out, progress)
             with _server(subject, options, arms) as counters:
                 models[name] = run.measure(counters)
     report = report_of_run(
@@ -81,6 +84,7 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
         command=options.command,
         started=started,
         machine=environment.machine(),
+        limits=limits,
         load_average=(load, environment.load_average()),
         versions=environment.versions(analyzer.version),
     )
@@ -113,6 +117,7 @@ class ModelRun:
 
     workload: Workload
     subject: Subject
+    limits: Machine
     analyzer: Analyzer
     arms: Sequence[Arm]
     points: Sequence[Point]
@@ -138,7 +143,7 @@ class ModelRun:
         for (place, number), kept in rounds.items():
             if kept is None:
                 rounds[place, number] = self._round(place, number, plans[place], counters)
-        return model_report(self.subject, self.points, plans, rounds, differences)
+        return model_report(self.subject, self.limits, self.points, plans, rounds, differences)
 
     @property
     def _places(self) -> range:

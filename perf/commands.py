@@ -57,6 +57,8 @@ def _bench(options: argparse.Namespace) -> int:
         from perf.claims import check_claims  # noqa: PLC0415 - torch is slow to import
 
         return _exit_code(check_claims())
+    if options.compare:
+        return _compare(*options.compare)
     if options.cache:
         from builders.sources import parse_sizes  # noqa: PLC0415
         from perf.cache_claims import SIZES, check_cache  # noqa: PLC0415
@@ -77,6 +79,19 @@ def _bench(options: argparse.Namespace) -> int:
     print(f"report: {', '.join(map(str, files))}")
     failed = [verdict for verdict in report["thresholds"] if not verdict["holds"]]
     return int(bool(failed))
+
+
+def _compare(before: Path, after: Path) -> int:
+    """1 if anything is slower."""
+    from perf.compare import compare, noise_is_known  # noqa: PLC0415
+    from perf.report_files import read_report  # noqa: PLC0415
+
+    reports = read_report(before), read_report(after)
+    changes = list(compare(*reports))
+    print("\n".join(map(str, changes)))
+    if not noise_is_known(*reports):
+        print("cleave bench: a report of one round does not tell its noise: measure with --rounds", file=sys.stderr)
+    return int(any(change.slower for change in changes))
 
 
 def _command() -> str:

@@ -15,7 +15,8 @@ from perf.turn import Plan, Turn
 from perf.workload import Point, Workload
 
 if TYPE_CHECKING:
-    from perf.subject import Subject
+    from builders.roofline import Machine
+    from perf.subject import Expected, Subject
 
 FORMAT = 1
 
@@ -31,6 +32,7 @@ def report_of_run(
     command: str,
     started: datetime,
     machine: Mapping[str, Any],
+    limits: Machine,
     load_average: tuple[float, float],
     versions: Mapping[str, str],
 ) -> Report:
@@ -41,15 +43,26 @@ def report_of_run(
         "workload": {"name": workload.name, **workload.content},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {**machine, "load_average": list(load_average)},
+        "machine": {**machine, "load_average": list(load_average), "limits": limits_dict(limits)},
         "versions": dict(versions),
         "models": dict(models),
         "thresholds": [asdict(verdict) for verdict in verdicts(workload.thresholds, models)],
     }
 
 
+def limits_dict(limits: Machine) -> dict[str, float]:
+    """What bounds the machine."""
+    return {
+        "matrix_flops_per_s": limits.matrix_flops_per_s[limits.precision],
+        "vector_flops_per_s": limits.vector_flops_per_s,
+        "memory_bytes_per_s": limits.memory_bytes_per_s,
+        "launch_us": limits.launch_us,
+    }
+
+
 def model_report(
     subject: Subject,
+    machine: Machine,
     points: Sequence[Point],
     plans: Mapping[int, Sequence[Plan]],
     rounds: Rounds,
@@ -59,6 +72,7 @@ def model_report(
     reported = [
         _point_report(
             subject,
+            machine,
             point,
             plans[place],
             [turns for (at, _), turns in sorted(rounds.items()) if at == place and turns is not None],
@@ -79,13 +93,14 @@ def model_report(
 
 def _point_report(
     subject: Subject,
+    machine: Machine,
     point: Point,
     plans: Sequence[Plan],
     rounds: Sequence[Mapping[str, Turn]],
     differences: Mapping[str, float],
 ) -> Report:
     arms = {
-        plan.arm.name: arm_report(plan, rounds, subject.flops(plan.arm.name, plan.traffic), differences)
+        plan.arm.name: arm_report(plan, rounds, subject.expected(plan.arm.name, plan.traffic, machine), differences)
         for plan in plans
     }
     baseline = arms.get(BASELINE)
@@ -106,7 +121,7 @@ def _point_report(
 
 
 def arm_report(
-    plan: Plan, rounds: Sequence[Mapping[str, Turn]], flops: float, differences: Mapping[str, float]
+    plan: Plan, rounds: Sequence[Mapping[str, Turn]], expected: Expected, differences: Mapping[str, float]
 ) -> Report:
     """The figures of an arm at a point; rates and ratios are medians over the rounds, latencies are of all requests.
 
@@ -138,11 +153,13 @@ def arm_report(
         "ratio": float(np.median(ratios)) if ratios else None,
         "ratio_of_rounds": ratios,
         "ratio_noise": _noise(ratios) if ratios else None,
-        "flops": flops,
+        "flops": expected.flops,
+        "predicted_ms": expected.roofline_ms,
+        "limit_ms": expected.limit_ms,
         "stages_ms": stages,
         "server": turns[-1].server,
         "score_difference": differences.get(plan.arm.name),
-        "perf_analyzer": plan.order.flags(),
+        "command": ["perf_analyzer", *plan.order.flags()],
     }
 
 

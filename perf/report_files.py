@@ -8,6 +8,7 @@ from pathlib import Path
 from perf.errors import PerfError
 from perf.report import FORMAT, Report
 from perf.report_markdown import markdown
+from perf.report_page import page
 
 JSON_FILE, MARKDOWN_FILE, PAGE_FILE = "report.json", "report.md", "report.html"
 
@@ -18,6 +19,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     texts = {
         JSON_FILE: json.dumps(report, indent=1) + "\n",
         MARKDOWN_FILE: markdown(report),
+        PAGE_FILE: page(report),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)

@@ -8,6 +8,8 @@ from typing import Any
 from perf.thresholds import Verdict
 
 NOT_KNOWN = "-"
+IDLE_LOAD = 0.5
+"""Load average below which a machine has nothing else to do."""
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -16,19 +18,14 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
-    workload, machine = report["workload"], report["machine"]
+    workload = report["workload"]
     yield f"# {workload['name']}"
     yield ""
     yield f"{workload['description']}."
     yield ""
     yield f"    {report['command']}"
     yield ""
-    begin, end = machine["load_average"]
-    yield (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
-        f"{machine['system']}; load average {begin:.1f} before and {end:.1f} after the run, which took from "
-        f"{report['started']} to {report['finished']}. " + ", ".join(f"{k} {v}" for k, v in report["versions"].items())
-    )
+    yield f"{machine_text(report)} From {report['started']} to {report['finished']}."
     for name, model in report["models"].items():
         yield ""
         yield f"## {name}"
@@ -40,7 +37,10 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield f"{point_text(point['at'])}:"
             yield ""
-            yield from table(point["arms"])
+            yield from _table(table_cells(point["arms"]))
+            for note in notes(point["arms"]):
+                yield ""
+                yield note
     if report["thresholds"]:
         yield ""
         yield "## Thresholds"
@@ -49,36 +49,67 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"- {Verdict(**verdict)}"
 
 
+def machine_text(report: Mapping[str, Any]) -> str:
+    """What a run was made on and with."""
+    machine = report["machine"]
+    before, after = machine["load_average"]
+    peaks = ""
+    if limits := machine.get("limits"):
+        peaks = (
+            f" Measured in the same run: {limits['matrix_flops_per_s'] / 1e9:,.0f} GFLOP/s of matrix products, "
+            f"{limits['memory_bytes_per_s'] / 1e9:,.1f} GB/s of memory."
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    busy = " The machine was shared with other work." if before > IDLE_LOAD else ""
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
+        f"{machine['system']}; load average {before:.1f} before and {after:.1f} after the run.{busy}{peaks} {versions}."
+    )
+
+
 def point_text(at: Mapping[str, Any]) -> str:
     """`n = 256, m = 128, 100% cached, 1 at a time`."""
     load = f"{at['concurrency']} at a time" if at["rate_per_s"] is None else f"{at['rate_per_s']:g} a second"
     return f"n = {at['histories']}, m = {at['candidate_lists']}, {at['cached_share']:.0%} cached, {load}"
 
 
-def table(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """The arms of one point as a table."""
-    columns = ("arm", "candidates/s", "p50", "p99", "hit rate", "requests", "ratio", "ratio by FLOPs")
-    yield f"| {' | '.join(columns)} |"
-    yield f"|{'---|' * len(columns)}"
+def table_cells(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    """The arms of one point as a table, the head first."""
+    yield ["arm", "candidates/s", "p50", "p99", "hit rate", "requests", "ratio", "by FLOPs", "roofline", "of the limit"]
     for name, arm in arms.items():
-        cells = (
+        known = {key: arm[key] is not None for key in ("hit_rate", "ratio", "predicted_ratio", "predicted_ms")}
+        yield [
             name,
             f"{arm['candidates_per_s']:,.0f}{_noise(arm['noise'])}",
             milliseconds(arm["p50_ms"]),
             milliseconds(arm["p99_ms"]),
-            NOT_KNOWN if arm["hit_rate"] is None else f"{arm['hit_rate']:.1%}",
+            f"{arm['hit_rate']:.1%}" if known["hit_rate"] else NOT_KNOWN,
             f"{arm['requests']:,}{'*' if arm['in_proportion'] else ''}",
-            NOT_KNOWN if arm["ratio"] is None else f"{ratio(arm['ratio'])}{_noise(arm['ratio_noise'])}",
-            NOT_KNOWN if arm["predicted_ratio"] is None else ratio(arm["predicted_ratio"]),
-        )
-        yield f"| {' | '.join(cells)} |"
+            f"{ratio(arm['ratio'])}{_noise(arm['ratio_noise'])}" if known["ratio"] else NOT_KNOWN,
+            ratio(arm["predicted_ratio"]) if known["predicted_ratio"] else NOT_KNOWN,
+            f"{milliseconds(arm['predicted_ms'])} ({arm['predicted_ms'] / arm['p50_ms'] - 1:+.0%})"
+            if known["predicted_ms"]
+            else NOT_KNOWN,
+            f"{arm['limit_ms'] / arm['p50_ms']:.0%}" if known["predicted_ms"] else NOT_KNOWN,
+        ]
+
+
+def notes(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What must be known to read the table."""
     for name, arm in arms.items():
         if arm["in_proportion"]:
-            yield ""
             yield (
-                f"\\* {name} was sent one in {arm['in_proportion']:,.0f} of the candidates of each request; its "
+                f"* {name} was sent one in {arm['in_proportion']:,.0f} of the candidates of each request; its "
                 "latencies are in proportion."
             )
+
+
+def _table(rows: Iterator[list[str]]) -> Iterator[str]:
+    head, *body = rows
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in body:
+        yield f"| {' | '.join(row)} |"
 
 
 def _noise(share: float | None) -> str:

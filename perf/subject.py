@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +18,24 @@ from builders.build import build
 from builders.export import fingerprint_of, highs_from_graph
 from builders.manifest import read_manifest
 from builders.repository import SIZED_FOLDER, build_name, repository_folder, write_repository
+from builders.roofline import ARMS as ROOFLINE_ARMS
+from builders.roofline import Machine, predict_arm
 from builders.sources import load_ranker, parse_sizes
-from builders.spec import Ranker
+from builders.spec import Axis, Ranker
 from builders.split import Cut, cut_ranker
 from perf.arms import BASELINE, Request
 from perf.traffic import Traffic
 from serving.errors import ServingError
 from serving.repository import models_of
+
+
+class Expected(NamedTuple):
+    """What one request of an arm takes by the graph: its FLOPs, its latency by the roofline of the machine, and the
+    least that the machine's peaks allow, in milliseconds."""
+
+    flops: float
+    roofline_ms: float
+    limit_ms: float
 
 
 @dataclass(frozen=True)
@@ -45,26 +58,42 @@ class Subject:
     def ranker_name(self) -> str:
         return self.cut.ranker.name
 
-    def flops(self, arm: str, traffic: Traffic) -> float:
-        """FLOPs of one request of the traffic, on the mean, at the sizes that requests are padded to."""
-        return float(
-            np.mean(
-                [self._flops(arm, request, new) for request, new in zip(traffic.requests, traffic.new, strict=True)]
+    def expected(self, arm: str, traffic: Traffic, machine: Machine) -> Expected:
+        """Of one request of the traffic, on the mean, at the sizes that requests are padded to."""
+        counted = Counter(
+            (
+                tuple(self._padded_sizes(request).items()),
+                request.num_candidates,
+                "uncached" if arm == "cached" and new else arm,
             )
+            for request, new in zip(traffic.requests, traffic.new, strict=True)
         )
+        total = np.zeros(len(Expected._fields))
+        for (sizes, candidates, served), count in counted.items():
+            total += count * np.array(self._expected(served, dict(sizes), candidates, machine))
+        return Expected(*(float(value) for value in total / len(traffic.requests)))
 
-    def _flops(self, arm: str, request: Request, new: bool) -> float:
+    def _expected(self, arm: str, sizes: dict[str, int], candidates: int, machine: Machine) -> Expected:
+        axis = self.cut.ranker.candidate_axis.name
+        if arm == BASELINE:  # which has a row for each candidate, and pads none
+            sizes = {**sizes, axis: candidates}
+        known = arm if arm in ROOFLINE_ARMS else "single_pass"
+        prediction = predict_arm(known, self.cut, machine, sizes, machine.precision)
+        return Expected(prediction.flops, prediction.latency_ms, prediction.time.limit_ms)
+
+    def _padded_sizes(self, request: Request) -> dict[str, int]:
         ranker = self.cut.ranker
         sizes = ranker.sizes("opt")
         history, candidates = ranker.history_axis, ranker.candidate_axis
         if history is not None:
             events = next(np.shape(request.history[tensor.name])[0] for tensor in ranker.user if tensor.axes)
-            sizes[history.name] = next(bucket for bucket in history.buckets if bucket >= events)
-        sizes[candidates.name] = next(bucket for bucket in candidates.buckets if bucket >= request.num_candidates)
-        flops = self.cut.arms(sizes)
-        if arm == BASELINE:
-            return flops.per_candidate / sizes[candidates.name] * request.num_candidates
-        return float(getattr(flops, "uncached" if arm == "cached" and new else arm))
+            sizes[history.name] = _bucket(history, events)
+        sizes[candidates.name] = _bucket(candidates, request.num_candidates)
+        return sizes
+
+
+def _bucket(axis: Axis, size: int) -> int:
+    return next(bucket for bucket in axis.buckets if bucket >= size)
 
 
 def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:

@@ -83,8 +83,13 @@ class Verdict:
     holds: bool
 
     def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'FAILS'}  {self.said}"
+
+    @property
+    def said(self) -> str:
+        """The threshold with what was measured."""
         measured = "not measured" if self.measured is None else f"measured {self.measured:,.4g}"
-        return f"{'holds' if self.holds else 'FAILS'}  {self.model}: {self.threshold} ({measured})"
+        return f"{self.model}: {self.threshold.removeprefix(f'{self.model}:').strip()} ({measured})"
 
 
 def verdicts(thresholds: tuple[Threshold, ...], models: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perf.colours import COLOURS
+from perf.plots import plots_of_model, points_along
+from perf.report_files import read_report, write_report
+from perf.report_markdown import markdown
+from perf.report_page import page
+
+RECORDED = Path(__file__).parent / "recorded" / "report.json"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+VOID = {"meta", "link", "br", "img", "hr"}
+ARMS = ("per_candidate", "single_pass", "uncached", "cached")
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return read_report(RECORDED)
+
+
+@pytest.fixture
+def sweep(report: dict[str, Any]) -> dict[str, Any]:
+    """A report of several sizes, shares and loads."""
+    swept = copy.deepcopy(report)
+    points = swept["models"]["append"]["points"]
+    last = points[-1]
+    for change in (
+        {"history": 64, "histories": "64"},
+        {"candidates": 16, "candidate_lists": "16"},
+        {"cached_share": 0.5},
+        {"concurrency": 4},
+        {"concurrency": None, "rate_per_s": 20.0},
+    ):
+        points.insert(0, copy.deepcopy(last) | {"at": last["at"] | change})
+    return swept
+
+
+class Page(HTMLParser):
+    """Every tag that opens must close, and nothing may be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_markdown_has_every_arm_of_every_model(report: dict[str, Any]) -> None:
+    text = markdown(report)
+    assert "cleave bench smoke" in text
+    for model in ("append", "vista"):
+        assert f"## {model}" in text
+    for arm in ARMS:
+        assert text.count(f"| {arm} |") == 2
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(sweep: dict[str, Any]) -> None:
+    read = Page(page(sweep))
+    assert not read.open
+    assert read.seen.count("figure") >= 10
+    assert not [link for link in read.links if not link.startswith(("#", "data:"))]
+    assert "script" not in read.seen
+
+
+def test_a_plot_has_no_colour_but_the_pages(report: dict[str, Any]) -> None:
+    for plot in plots_of_model("append", report["models"]["append"]):
+        assert "var(--text)" in plot.svg
+        assert not [colour for colour in COLOURS.values() if colour.placeholder in plot.svg]
+        assert "#000000" not in plot.svg
+
+
+def test_sizes_shares_and_loads_have_plots_of_their_own(sweep: dict[str, Any], report: dict[str, Any]) -> None:
+    titles = [plot.title for plot in plots_of_model("append", sweep["models"]["append"])]
+    for part in ("against events", "against candidates", "share of users cached", "by load"):
+        assert [title for title in titles if part in title], part
+    assert len(list(plots_of_model("append", report["models"]["append"]))) == len(titles) - 4
+
+
+def test_a_plot_along_one_axis_holds_all_others(sweep: dict[str, Any]) -> None:
+    points = sweep["models"]["append"]["points"]
+    assert [point["at"]["history"] for point in points_along(points, "history")] == [64, 256]
+    assert len(points_along(points, "concurrency", "rate_per_s")) == 3
+
+
+def test_what_a_threshold_says_is_on_the_page(report: dict[str, Any]) -> None:
+    report["thresholds"][0]["holds"] = False
+    text = page(report)
+    assert '<li class="fails">' in text
+    assert "per_candidate (measured" in text
+
+
+def test_names_are_escaped(report: dict[str, Any]) -> None:
+    report["workload"]["description"] = "<script>alert(1)</script>"
+    assert "<script>" not in page(report)
+
+
+def test_all_forms_are_written(report: dict[str, Any], tmp_path: Path) -> None:
+    files = write_report(report, tmp_path / "out")
+    assert [file.name for file in files] == ["report.json", "report.md", "report.html"]
+    assert read_report(files[0]) == json.loads(RECORDED.read_text())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_browser_shows_it_without_complaint(sweep: dict[str, Any], tmp_path: Path, width: int) -> None:
+    assert CHROMIUM is not None
+    html = tmp_path / "report.html"
+    # What is wider than the window is said in the title, which is what can be read from outside.
+    probe = "<script>document.title = document.documentElement.scrollWidth + ' of ' + window.innerWidth</script>"
+    html.write_text(page(sweep).replace("</body>", f"{probe}</body>"))
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--dump-dom", f"file://{html}",
+        ],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
+    needed, had = map(int, title.split(" of "))
+    assert needed <= had
