@@ -136,7 +136,7 @@ class ModelRun:
         for place, point in enumerate(self.points):
             self.progress.set_description(f"{name}: parity at {point}")
             plans[place] = self._plans(place, point, counters)
-            if any(rounds[place, number] is None for number in self._numbers) or not done:
+            if any(rounds[place, number] is None for number in self._numbers):
                 differences[place] = check_parity(counters.url, name, plans[place])
                 warm_up(counters.url, name, plans[place])
                 self._unmeasured_turn(plans[place], point, counters)
