@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from builders import data
 from builders.cost import Flops
 from builders.errors import BuilderError
 from builders.export import highs_from_graph, onnx_from_ranker
-from builders.files import write_text
+from builders.files import read_records, write_records
 from builders.sizes import probe
 from builders.sources import random_ranker, zoo_sizes
 from builders.spec import Ranker
@@ -125,7 +124,7 @@ def evaluate_models(
     for future in as_completed(begun):
         run = runs[begun[future]] = future.result()
         known[run.command] = run
-        write_text(runs_file, json.dumps([dataclasses.asdict(entry) for entry in known.values()], indent=1) + "\n")
+        write_records(runs_file, known.values())
         report(f"{run.model}, seed {run.seed}: test AUC {run.test_auc:.4f}, NE {run.test_ne:.4f}, {run.seconds:.0f} s")
     request = _request(models, movielens.num_items)
     rows = []
@@ -143,14 +142,7 @@ def read_runs(file: Path) -> list[Run]:
     Raises:
         BuilderError: the file was written by something else.
     """
-    if not file.exists():
-        return []
-    try:
-        return [Run(**entry) for entry in json.loads(file.read_text())]
-    except (ValueError, TypeError) as error:
-        raise BuilderError(
-            f"{file}: expected runs of `cleave evaluate`, got {error}; delete it, or give another --out"
-        ) from error
+    return read_records(file, Run, "runs of `cleave evaluate`", "delete it, or give another --out")
 
 
 def _settings(model: str, seed: int, data_path: Path | None) -> tuple[dict[str, int | float], Settings, str]:
@@ -209,6 +201,5 @@ def costs_of(model: str, sizes: dict[str, int | float], request: dict[str, int])
 def _whole_flops(ranker: Ranker, request: dict[str, int]) -> dict[str, int]:
     model = onnx_from_ranker(ranker)
     flops = Flops.of(model.graph.node, probe(model, ranker, highs_from_graph(model, ranker)))
-    axis = ranker.candidate_axis.name
-    alone = flops.at({**request, axis: 1})
-    return {"per_candidate": request[axis] * alone, "single_pass": flops.at(request)}
+    one_by_one = flops.one_by_one(request, ranker.candidate_axis.name)
+    return {"per_candidate": one_by_one, "single_pass": flops.at(request)}

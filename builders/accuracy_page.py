@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from builders.accuracy import Accuracy, Row
 from builders.files import write_text
-from builders.report import byte_quantity, quantity
+from builders.report import byte_quantity, markdown_table, quantity
 from builders.train import Settings
 from builders.tune import GRID, Trial, best_trial
 
@@ -29,7 +29,7 @@ def write_page(found: Accuracy, trials: list[Trial], folder: Path, command: str)
 def table(found: Accuracy) -> str:
     """The table of models as Markdown: accuracy over the seeds, and the cost of one request."""
     head = ["model", "test AUC", "NE", "parameters", *(f"{arm}, FLOPs" for arm in ARMS), "summary"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = []
     for row in found.rows:
         kept = row.costs.summary_bytes
         cells = [
@@ -40,8 +40,8 @@ def table(found: Accuracy) -> str:
             *(quantity(row.costs.flops[arm]) if arm in row.costs.flops else "-" for arm in ARMS),
             "-" if kept is None else byte_quantity(kept),
         ]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
 def page(found: Accuracy, trials: list[Trial], command: str) -> str:
@@ -83,16 +83,11 @@ rate {Settings().learning_rate:g} and the sizes of its function in `builders/zoo
 """
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _differences(found: Accuracy) -> str:
     reference = next((row for row in found.rows if row.model == "append"), found.rows[0])
     others = [row for row in found.rows if row is not reference]
-    lines = [_line(["model", f"test AUC less that of {reference.model}"]), _line(["---", "---"])]
-    lines += [_line([row.model, f"{row.mean('test_auc') - reference.mean('test_auc'):+.4f}"]) for row in others]
-    return "\n".join(lines)
+    rows = ([row.model, f"{row.mean('test_auc') - reference.mean('test_auc'):+.4f}"] for row in others)
+    return markdown_table(["model", f"test AUC less that of {reference.model}"], rows)
 
 
 def _grid_text() -> str:
@@ -103,23 +98,15 @@ def _grid_text() -> str:
 
 def _trials_table(found: Accuracy, trials: list[Trial]) -> str:
     head = ["model", *(name.replace("_", " ") for name in GRID), "validation AUC", "NE", "best epoch"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = []
     for row in found.rows:
         best = best_trial(row.model, trials)
         for trial in (trial for trial in trials if trial.model == row.model):
             auc = f"{trial.validation_auc:.4f}"
-            lines.append(
-                _line(
-                    [
-                        trial.model,
-                        *(f"{getattr(trial, name):g}" for name in GRID),
-                        f"**{auc}**" if trial is best else auc,
-                        f"{trial.validation_ne:.4f}",
-                        str(trial.best_epoch),
-                    ]
-                )
-            )
-    return "\n".join(lines)
+            choices = (f"{getattr(trial, name):g}" for name in GRID)
+            shown = f"**{auc}**" if trial is best else auc
+            rows.append([trial.model, *choices, shown, f"{trial.validation_ne:.4f}", str(trial.best_epoch)])
+    return markdown_table(head, rows)
 
 
 def write_picture(found: Accuracy, file: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import shlex
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +16,8 @@ from builders import inspect_commands
 from builders.errors import BuilderError
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
     from builders.build import Build
     from builders.split import Cut
 
@@ -259,6 +259,9 @@ def _tune(options: argparse.Namespace) -> int:
 
 def _training_processes(jobs: int) -> ProcessPoolExecutor:
     """Processes that hold nothing of this one's threads."""
+    import multiprocessing  # noqa: PLC0415 - only trainings need processes
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
     if jobs < 1:
         raise BuilderError(f"--jobs: expected at least 1, got {jobs}; give the number of processors")
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))

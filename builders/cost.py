@@ -95,6 +95,10 @@ class Flops:
         """The FLOPs for one user at these sizes."""
         return self.count.at({BATCH: 1, **sizes})
 
+    def one_by_one(self, sizes: Mapping[str, int], axis: str) -> int:
+        """The FLOPs for one user in as many runs as the axis is long, each of size 1 along it."""
+        return sizes[axis] * self.at({**sizes, axis: 1})
+
 
 def weight_bytes(model: onnx.ModelProto) -> int:
     """The bytes of all weights of a graph."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.engine import Engine, EngineOptions, RefusedError, engine_from_onnx, import_tensorrt
+from builders.report import markdown_table
 from builders.tensorrt_parts import TensorRTPart
 
 COLUMNS = ("part", "precision", "GPU", "profiles", "engine bytes", "fused attention layers", "seconds")
@@ -79,5 +80,4 @@ def check_engines(
 
 def table(checks: Sequence[Check]) -> str:
     """The checks as a Markdown table."""
-    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(check.cells for check in checks)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(COLUMNS, (check.cells for check in checks))

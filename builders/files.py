@@ -1,9 +1,18 @@
-"""Writes files whole or not at all."""
+"""Writes files whole or not at all, and reads back the records in them."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
+
+from builders.errors import BuilderError
+
+Record = TypeVar("Record")
+"""A dataclass of what JSON has."""
 
 
 def write_text(file: Path, text: str) -> None:
@@ -12,3 +21,22 @@ def write_text(file: Path, text: str) -> None:
     written = file.with_name(f".{file.name}.{os.getpid()}")
     written.write_text(text)
     written.replace(file)
+
+
+def write_records(file: Path, records: Iterable[Any]) -> None:
+    """Write dataclasses as a JSON list, for `read_records`."""
+    write_text(file, json.dumps([dataclasses.asdict(record) for record in records], indent=1) + "\n")
+
+
+def read_records(file: Path, kind: type[Record], what: str, remedy: str) -> list[Record]:
+    """The records in the order they were written; none where there is no file.
+
+    Raises:
+        BuilderError: the file holds something else than `what`; `remedy` says what to do.
+    """
+    if not file.exists():
+        return []
+    try:
+        return [kind(**entry) for entry in json.loads(file.read_text())]
+    except (ValueError, TypeError) as error:
+        raise BuilderError(f"{file}: expected {what}, got {error}; {remedy}") from error

@@ -41,6 +41,15 @@ def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) ->
                 field[place] = names.get(name, name)
 
 
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Give a graph other nodes; constants that none of them reads are dropped, and what was known of tensors."""
+    read = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+
+
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
     """The ONNX type of the elements of every tensor of a graph, by name."""
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph

@@ -40,11 +40,16 @@ def _add_inspect(commands: Subparsers) -> None:
         description="Cut a model and report the FLOPs and bytes of its parts, without building anything.",
     )
     add_model(parser)
-    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
-    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
+    _add_sizes(parser)
     _add_gpu(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=_inspect)
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    """What `given_sizes` reads."""
+    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
+    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
 
 
 def _add_gpu(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -90,8 +95,7 @@ def _add_amortization(commands: Subparsers) -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="models (default: append, vista, lime_mha)")
     parser.add_argument("--size", default="", metavar="NAME=N,...", help="other sizes for zoo models")
-    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
-    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
+    _add_sizes(parser)
     _add_gpu(parser, DEFAULT_GPU)
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the pictures (default: here)")
     parser.set_defaults(run=_amortization)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from builders.graph_edit import element_types
+from builders.graph_edit import element_types, replace_nodes
 
 PARAMETERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
@@ -59,13 +59,7 @@ class _Int32:
                 if self._is_int64(name) and place not in parameters and node.op_type not in ("Shape", "Size"):
                     node.input[place] = self._as_int32(name)
             self._append(node, outputs)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in node.input} | outputs
-        kept = [tensor for tensor in self.graph.initializer if tensor.name in read]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
-        del self.graph.value_info[:]
+        replace_nodes(self.graph, self.nodes)
 
     def _append(self, node: onnx.NodeProto, outputs: set[str]) -> None:
         """Add a node of data; its int64 results are int32 from here on."""

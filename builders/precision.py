@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from builders.cost import MATRIX_PRODUCTS, PER_INPUT_ELEMENT
 from builders.errors import BuilderError
 from builders.fold import folded
-from builders.graph_edit import HALVES, element_types, largest_number
+from builders.graph_edit import HALVES, element_types, largest_number, replace_nodes
 from builders.sizes import Probe
 from builders.spec import BATCH
 from builders.split import Cut
@@ -128,13 +128,7 @@ class _Typing:
                         self._cast(node.output[place], name, TensorProto.FLOAT)
                         self.made[name, to] = node.output[place]
                         self.now[name] = TensorProto.FLOAT
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in node.input} | outputs
-        kept = [tensor for tensor in self.graph.initializer if tensor.name in read]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
-        del self.graph.value_info[:]
+        replace_nodes(self.graph, self.nodes)
 
     def _is_wide(self, node: onnx.NodeProto) -> bool:
         if node.output[0] in self.wide or node.op_type in WIDE:

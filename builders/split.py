@@ -77,7 +77,7 @@ class Cut:
             self.flops[part].at(sizes) for part in ("history_encoder", "item_tower", "candidate_scorer")
         )
         return ArmFlops(
-            per_candidate=sizes[axis] * self.flops["whole"].at({**sizes, axis: 1}),
+            per_candidate=self.flops["whole"].one_by_one(sizes, axis),
             single_pass=self.flops["whole"].at(sizes),
             uncached=encoder + items + scorer,
             cached=items + scorer,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -12,8 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from builders import data
-from builders.errors import BuilderError
-from builders.files import write_text
+from builders.files import read_records, write_records
 from builders.sources import zoo_sizes
 from builders.train import Settings, fit
 
@@ -48,12 +45,7 @@ def read_trials(file: Path = TRIALS) -> list[Trial]:
     Raises:
         BuilderError: the file was written by something else.
     """
-    if not file.exists():
-        return []
-    try:
-        return [Trial(**entry) for entry in json.loads(file.read_text())]
-    except (ValueError, TypeError) as error:
-        raise BuilderError(f"{file}: expected trials of `cleave tune`, got {error}; delete it and tune anew") from error
+    return read_records(file, Trial, "trials of `cleave tune`", "delete it and tune anew")
 
 
 def best_trial(model: str, trials: Sequence[Trial]) -> Trial | None:
@@ -91,9 +83,7 @@ def tune(
         if done is None:
             done = pool.submit(_try, model, data_path, choices).result()
             with lock:
-                write_text(
-                    file, json.dumps([dataclasses.asdict(t) for t in (*read_trials(file), done)], indent=1) + "\n"
-                )
+                write_records(file, (*read_trials(file), done))
         said = ", ".join(f"{name} {value:g}" for name, value in choices.items())
         report(
             f"{model}: {said}: validation AUC {done.validation_auc:.4f}, epoch {done.best_epoch}, {done.seconds:.0f} s"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builders.roofline import PER_CANDIDATE_ROWS
+from builders.spec import Ranker
 from clients import RankerClient
 from clients.padding import padded, requests_from_arrays, slices
 from clients.signature import USER_ID, Signature
@@ -43,6 +44,15 @@ class Request:
         """The same request with fewer candidates."""
         fewer = {name: array[:count] for name, array in self.candidates.items()}
         return Request(self.history, self.request, fewer, self.user_id)
+
+
+def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> Request:
+    """The inputs of one user by name, without the batch axis, by their roles."""
+    user, request, candidates = (
+        {tensor.name: arrays[tensor.name] for tensor in tensors}
+        for tensors in (ranker.user, ranker.request, ranker.candidate)
+    )
+    return Request(user, request, candidates)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from builders.sources import load_ranker
 from builders.spec import Ranker
 from builders.split import cut_ranker
 from clients import RankerClient, Ranking
-from perf.arms import DEADLINE_S, Request
+from perf.arms import DEADLINE_S, Request, request_from_arrays
 from perf.claims import Claim
 from perf.errors import ParityError, PerfError
 from perf.parity import TOLERANCE
@@ -152,11 +152,7 @@ def _percentiles(times: Sequence[float]) -> str:
 def _request(ranker: Ranker, events: int, seed: int) -> Request:
     at = ranker.sizes("opt", history=events, candidates=CANDIDATES)
     arrays = {name: array[0] for name, array in draw_inputs(ranker, at, 1, np.random.default_rng(seed)).items()}
-    user, request, candidates = (
-        {tensor.name: arrays[tensor.name] for tensor in tensors}
-        for tensors in (ranker.user, ranker.request, ranker.candidate)
-    )
-    return Request(user, request, candidates)
+    return request_from_arrays(ranker, arrays)
 
 
 def _strangers(ranker: Ranker) -> Iterator[tuple[str, Request]]:

@@ -28,6 +28,7 @@ from builders.split import Cut, cut_ranker
 from builders.summary_dtype import with_summary_dtype
 from builders.zoo import ZOO
 from clients import RankerClient
+from perf.arms import request_from_arrays
 from perf.server import server_with_store
 
 MICRO_BATCHES = (512, 1_024, 2_048, 4_096, 8_192)
@@ -227,17 +228,16 @@ def _micro_batches_exact() -> Claim:
     inputs = _inputs(cut, 1_024, total)
     one_pass = OnnxRunner(cut.candidate_scorer)({**inputs, **OnnxRunner(cut.history_encoder)(inputs)})
     expected = one_pass[cut.ranker.output[0].name][0]
-    history, request, candidates = (
-        {tensor.name: inputs[tensor.name][0] for tensor in tensors}
-        for tensors in (cut.ranker.user, cut.ranker.request, cut.ranker.candidate)
-    )
+    asked = request_from_arrays(cut.ranker, {name: array[0] for name, array in inputs.items()})
     with TemporaryDirectory() as folder, ExitStack() as stack:
         write_repository(cut, Path(folder), "cleave bench --claims")
         server = stack.enter_context(server_with_store(Path(folder), cut.ranker.name))
         calls = {}
         for size in MICRO_BATCHES:
             client = stack.enter_context(RankerClient(server.grpc_url, cut.ranker.name, size))
-            calls[size] = partial(client.rank, candidates, user_id="claims", history=history, request=request)
+            calls[size] = partial(
+                client.rank, asked.candidates, user_id=asked.user_id, history=asked.history, request=asked.request
+            )
         difference = max(float(np.abs(call().scores - expected).max()) for call in calls.values())
         times = _medians(calls)
     return Claim(

@@ -17,7 +17,7 @@ from builders.draw import Arrays, draw_inputs
 from builders.spec import Ranker
 from builders.zoo import ZOO
 from clients import InvalidRequestError, RankerClient
-from perf.arms import ARMS, ArmClient, Request
+from perf.arms import ARMS, ArmClient, request_from_arrays
 from serving.triton import TritonServer
 from tests.zoo_cuts import NUM_ITEMS, zoo_cut
 
@@ -44,16 +44,8 @@ def draw(ranker: Ranker, events: int = EVENTS, candidates: int = CANDIDATES, see
     return {name: array[0] for name, array in draw_inputs(ranker, sizes, 1, np.random.default_rng(seed)).items()}
 
 
-def by_role(ranker: Ranker, inputs: Arrays) -> Request:
-    user, request, candidates = (
-        {tensor.name: inputs[tensor.name] for tensor in tensors}
-        for tensors in (ranker.user, ranker.request, ranker.candidate)
-    )
-    return Request(user, request, candidates)
-
-
 def rank(client: RankerClient, ranker: Ranker, inputs: Arrays) -> Any:
-    request = by_role(ranker, inputs)
+    request = request_from_arrays(ranker, inputs)
     return client.rank(request.candidates, history=request.history, request=request.request).scores
 
 
@@ -76,7 +68,7 @@ def test_every_arm_gives_the_scores_of_torch(name: str, events: int, candidates:
     assert np.ptp(expected) > 1e-3 or candidates == 1
     for arm in ARMS.values():
         with ArmClient(server.grpc_url, name, arm) as asked:
-            np.testing.assert_allclose(asked.scores(by_role(ranker, inputs)), expected, atol=TOLERANCE)
+            np.testing.assert_allclose(asked.scores(request_from_arrays(ranker, inputs)), expected, atol=TOLERANCE)
 
 
 @every_model
