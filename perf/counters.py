@@ -71,6 +71,21 @@ class Counters:
             for model in statistics.model_stats
         }
 
+    def served_since(self, before: Mapping[str, Served], model: str, requests: int) -> dict[str, Served]:
+        """What each model did since `before`, once `model` counts that many requests or has had its time to.
+
+        Triton counts a request after it has answered it.
+
+        Raises:
+            PerfError: the server cannot be asked.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            served = since(self.served(), before)
+            if served[model].requests >= requests or time.monotonic() > deadline:
+                return served
+            time.sleep(POLL_S)
+
     def lookups(self, ranker: str) -> Counter[str]:
         """Lookups of a ranker's summary cache since the server was started, by how each was come by.
 

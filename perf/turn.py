@@ -13,7 +13,7 @@ from clients.validation import Inputs, UserId
 from perf.analyzer import Analyzer, Order, run_analyzer
 from perf.analyzer_output import Measured, Sent
 from perf.arms import DEADLINE_S, Arm
-from perf.counters import Counters, Served, since
+from perf.counters import Counters, Served
 from perf.errors import PerfError
 from perf.traffic import Messages, Traffic
 from serving.repository import SUMMARY_CACHE
@@ -87,7 +87,7 @@ def run_turn(analyzer: Analyzer, plan: Plan, ranker: str, counters: Counters) ->
                 measured = run_analyzer(analyzer, plan.order, Path(folder))
         else:
             measured = run_analyzer(analyzer, plan.order, Path(folder))
-        served = since(counters.served(), before)
+        served = counters.served_since(before, plan.arm.model(ranker), plan.messages.count)
     _check_counts(plan, ranker, served)
     hit_rate = lookups[HIT] / lookups.total() if keeps else None
     if hit_rate is not None:
