@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from serving.summary_layout import DIGEST_BYTES, Arrays, Layout
 
@@ -56,8 +56,10 @@ class KeptSummary:
 
 def value_from_kept(kept: KeptSummary, build: bytes) -> bytes:
     """The bytes to keep; `build` is 32 bytes that name the weights and graph of the encoder."""
-    body = _HEADER.pack(kept.encoded_at, build, kept.digest) + safetensors.numpy.save(dict(kept.tensors))
-    return _PREFIX.pack(_MAGIC, FORMAT, xxh3_64_intdigest(body)) + body
+    header, tensors = _HEADER.pack(kept.encoded_at, build, kept.digest), safetensors.numpy.save(dict(kept.tensors))
+    checksum = xxh3_64(header)
+    checksum.update(tensors)
+    return b"".join((_PREFIX.pack(_MAGIC, FORMAT, checksum.intdigest()), header, tensors))
 
 
 def kept_from_value(value: bytes, build: bytes, layout: Layout) -> KeptSummary:

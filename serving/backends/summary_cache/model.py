@@ -56,6 +56,8 @@ class TritonPythonModel:
             model_name=self.settings.encoder,
             requested_output_names=list(self.settings.layout.summary),
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+            # An encoder on a GPU would hand its outputs over in GPU memory, which numpy cannot read.
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         )
         response = await request.async_exec()
         if response.has_error():
