@@ -9,15 +9,13 @@ import numpy as np
 import onnx
 import torch
 
+from builders.difference import TOLERANCES, largest_difference
 from builders.draw import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
 from builders.errors import CheckError
 from builders.item_table import id_tensor
 from builders.runtime import OnnxRunner
 from builders.spec import Axis, Ranker
 from builders.split import Cut
-
-TOLERANCE = 1e-5
-"""Largest difference of two float32 ways to compute a score, relative to scores above 1."""
 
 PROPERTY_CANDIDATES = 5
 PROPERTY_LENGTH = 7
@@ -57,11 +55,11 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
     parts = Parts(cut.history_encoder, cut.candidate_scorer)
     cases = []
     of_ranker = f"ranker {cut.ranker.name!r}"
-    for batch, sizes in _cases(cut.ranker):
+    for batch, sizes in cases_of(cut.ranker):
         inputs = draw_inputs(cut.ranker, sizes, batch, rng, highs, padded=batch > 1)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
         expected = whole(inputs)
-        _compare(_torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
+        _compare(torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
         difference = _compare(
             expected,
             parts(inputs),
@@ -107,7 +105,7 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng
     axis = ranker.candidate_axis
     sizes = {**least, axis.name: min(axis.max, max(axis.min, PROPERTY_CANDIDATES))}
     inputs = _with_empty_history(ranker, draw_inputs(ranker, sizes, 3, rng, highs, padded=True))
-    expected, exported = _torch_outputs(ranker, inputs), whole(inputs)
+    expected, exported = torch_outputs(ranker, inputs), whole(inputs)
     _check_finite(ranker, expected)
     _check_finite(ranker, exported)
     _compare(
@@ -195,14 +193,15 @@ def _cut_back(axes: tuple[Axis | int, ...], axis: Axis, array: AnyArray, size: i
     return array
 
 
-def _torch_outputs(ranker: Ranker, inputs: Arrays) -> Arrays:
+def torch_outputs(ranker: Ranker, inputs: Arrays) -> Arrays:
+    """The outputs of the module by name."""
     with torch.no_grad():
         outputs = ranker.module.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     return {tensor.name: value.numpy() for tensor, value in zip(ranker.output, outputs, strict=True)}
 
 
-def _cases(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
+def cases_of(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
     """All axes at min, at opt and at max: one user without padding, and several with, where the shapes are small."""
     return [
         (1, ranker.sizes("min")),
@@ -217,19 +216,10 @@ def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
     """The largest difference, relative to values above 1."""
     largest = 0.0
     for name, values in expected.items():
-        other = got[name]
-        if values.shape != other.shape:
-            raise ParityError(f"{where}: output {name!r}: expected shape {values.shape}, got {other.shape}; {remedy}")
-        difference = np.abs(values.astype(np.float64) - other) / np.maximum(1, np.abs(values))
-        difference = np.where(np.isnan(difference), np.inf, difference)
-        worst = float(difference.max(initial=0))
-        if worst > TOLERANCE:
-            place = np.unravel_index(int(np.argmax(difference)), difference.shape)
-            raise ParityError(
-                f"{where}: output {name!r} at {list(map(int, place))}: expected {values[place]:.7g}, got "
-                f"{other[place]:.7g}, a difference of {worst:.2g} where {TOLERANCE} is allowed; {remedy}"
-            )
-        largest = max(largest, worst)
+        found = largest_difference(name, values, got[name])
+        if said := found.beyond(TOLERANCES["float32"]):
+            raise ParityError(f"{where}: {said}; {remedy}")
+        largest = max(largest, found.size)
     return largest
 
 
