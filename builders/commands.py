@@ -10,16 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from builders import inspect_commands
+from builders.build_commands import add_build
 from builders.errors import BuilderError
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
-
-    from builders.build import Build
-    from builders.split import Cut
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -27,120 +23,11 @@ if TYPE_CHECKING:
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     inspect_commands.add_commands(commands)
-    _add_build(commands)
+    add_build(commands)
     _add_catalogue(commands)
     _add_train(commands)
     _add_tune(commands)
     _add_evaluate(commands)
-
-
-def _add_build(commands: Subparsers) -> None:
-    parser = commands.add_parser(
-        "build",
-        help="write the Triton model repository of a model",
-        description="Export a model, cut it, prove the cut on random inputs, and write configs, artifacts, manifests.",
-    )
-    inspect_commands.add_model(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="the model repository (default: model_repository; with --size, a folder of its own under .cleave)",
-    )
-    parser.add_argument(
-        "--catalogue",
-        type=Path,
-        metavar="FILE",
-        help="parquet with a column for each candidate input: bake the item tower's results into the scorer",
-    )
-    parser.add_argument(
-        "--precision",
-        default="float32",
-        metavar="DTYPE",
-        help="float32, float16 or bfloat16: what weights and products are in; ONNX Runtime has no bfloat16 on a CPU "
-        "(default: float32)",
-    )
-    parser.add_argument(
-        "--summary-dtype",
-        metavar="DTYPE",
-        help="float32, float16 or int8: the type the summary is kept in (default: float32, or float16 with a "
-        "--precision of 16 bits)",
-    )
-    parser.add_argument("--data", type=Path, metavar="PATH", help="for the test AUC of what has fewer bits")
-    parser.add_argument(
-        "--target",
-        choices=("onnx", "tensorrt-check"),
-        default="onnx",
-        help="onnx: the repository (default); tensorrt-check: compile every part for GPUs that need not be here, print "
-        "a table and write nothing",
-    )
-    parser.add_argument(
-        "--architectures", default="", metavar="SM,...", help="of tensorrt-check (default: SM80,SM86,SM89,SM120)"
-    )
-    parser.add_argument(
-        "--layers", type=Path, metavar="DIR", help="with tensorrt-check: write the layers of every engine there"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
-    )
-    parser.set_defaults(run=_build)
-
-
-def _build(options: argparse.Namespace) -> int:
-    from builders import build, repository, sources  # noqa: PLC0415 - torch is slow to import
-
-    sizes = sources.parse_sizes(options.size)
-    request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype, options.precision)
-    if options.target == "tensorrt-check":
-        return _check_engines(options, build.cut_as_configured(request))
-    folder = options.out or repository.repository_folder(options.name, sizes)
-    if options.check:
-        cut = build.cut_as_configured(request)
-        return _check(cut.ranker.name, repository.config_differences(cut, folder), folder, _build_command(options))
-    built = build.build(request, options.data, lambda line: print(line, file=sys.stderr))
-    fingerprint = repository.write_repository(built.cut, folder, _build_command(options))
-    print("\n".join(_build_lines(built)))
-    models = ", ".join(repository.models_of(built.cut))
-    print(f"built {built.cut.ranker.name} {fingerprint[:12]} in {folder}: {models}")
-    return 0
-
-
-def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
-    from builders.engine import ARCHITECTURES  # noqa: PLC0415 - onnx is slow to import
-    from builders.engine_check import check_engines, table  # noqa: PLC0415
-    from builders.tensorrt_parts import tensorrt_parts  # noqa: PLC0415
-
-    architectures = tuple(filter(None, options.architectures.split(","))) or ARCHITECTURES
-    parts = tensorrt_parts(cut)
-    checks = []
-    with tqdm(total=len(parts) * len(architectures), unit="engine", disable=not sys.stderr.isatty()) as bar:
-        for check in check_engines(parts, options.precision, architectures, options.layers):
-            checks.append(check)
-            bar.update()
-    print(table(checks))
-    refusals = [check.refusal for check in checks if check.refusal]
-    print("\n".join(dict.fromkeys(refusals)), file=sys.stderr, end="\n" * bool(refusals))
-    return int(bool(refusals))
-
-
-def _build_lines(built: Build) -> list[str]:
-    from builders.report import byte_quantity  # noqa: PLC0415
-
-    lines = []
-    for case in built.cases:
-        at = ", ".join(f"{axis} {size}" for axis, size in case.sizes.items())
-        lines.append(f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}")
-    if built.num_table_items is not None:
-        lines.append(f"item table: {built.num_table_items:,} items, scores as without it")
-    if narrowed := built.narrowed:
-        wide, kept = (byte_quantity(count) for count in narrowed.summary_bytes)
-        lines.append(
-            f"summary: {kept} a user instead of {wide}; largest score difference {narrowed.score_difference:.2g}"
-        )
-        if narrowed.test_auc:
-            before, after = narrowed.test_auc
-            lines.append(f"test AUC: {after:.5f} instead of {before:.5f}, a change of {after - before:+.5f}")
-    return lines
 
 
 def _add_catalogue(commands: Subparsers) -> None:
@@ -161,25 +48,6 @@ def _catalogue(options: argparse.Namespace) -> int:
     catalogue.write_catalogue(options.out, movielens.candidate_inputs())
     print(f"wrote {movielens.num_items:,} films of {movielens.name} to {options.out}")
     return 0
-
-
-def _check(name: str, differences: str, folder: Path, build_command: str) -> int:
-    if not differences:
-        print(f"{name}: the configs in {folder} are those of this build")
-        return 0
-    print(differences)
-    print(f"{name}: the configs in {folder} differ; run `{build_command}` and commit them", file=sys.stderr)
-    return 1
-
-
-def _build_command(options: argparse.Namespace) -> str:
-    words = ["cleave", "build", options.name]
-    words += ["--size", options.size] * bool(options.size)
-    words += ["--catalogue", str(options.catalogue)] * bool(options.catalogue)
-    words += ["--precision", options.precision] * (options.precision != "float32")
-    words += ["--summary-dtype", options.summary_dtype] * bool(options.summary_dtype)
-    words += ["--out", str(options.out)] * bool(options.out)
-    return shlex.join(words)
 
 
 def _add_train(commands: Subparsers) -> None:

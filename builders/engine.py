@@ -6,6 +6,7 @@ it builds: it is the check that a graph parses, fits its profiles, fuses and com
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 import types
@@ -19,6 +20,7 @@ import onnx
 from builders.engine_layers import Layer, fused_attentions, layers_from_log
 from builders.errors import BuilderError, CheckError
 from builders.profiles import Profile, dims_of
+from builders.tensorrt_parts import TensorRTPart
 
 TensorRT = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -109,6 +111,7 @@ def engine_from_onnx(
         raise RefusedError(_parser_message(parser, model))
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.clear_flag(trt.BuilderFlag.TF32)  # what the graph has in float32 needs its 24 bits, and TF32 has 11
     for profile in profiles:
         config.add_optimization_profile(_trt_profile(builder, profile, model))
     _apply(trt, config, options)
@@ -123,6 +126,25 @@ def engine_from_onnx(
         options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     listed = next((message for message in log.messages if message.startswith("Layers:")), "")
     return Engine(bytes(plan), layers_from_log([listed]), listed, len(profiles), time.perf_counter() - began)
+
+
+def engine_from_part(trt: Any, part: TensorRTPart, options: EngineOptions) -> Engine:
+    """The engine of the first form of a part that TensorRT takes.
+
+    Raises:
+        RefusedError: it takes none; says why not the last.
+    """
+    *better, last = part.models
+    for model in better:
+        with contextlib.suppress(RefusedError):
+            return engine_from_onnx(trt, model, part.profiles, options)
+    return engine_from_onnx(trt, last, part.profiles, options)
+
+
+def write_layers(file: Path, engine: Engine) -> None:
+    """Write the list of layers of an engine."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(engine.layer_text)
 
 
 def _log_of(trt: Any) -> Any:

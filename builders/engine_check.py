@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from builders.engine import Engine, EngineOptions, RefusedError, engine_from_onnx, import_tensorrt
+from builders.engine import EngineOptions, RefusedError, engine_from_part, import_tensorrt, write_layers
 from builders.report import markdown_table
 from builders.tensorrt_parts import TensorRTPart
 
@@ -39,19 +37,6 @@ class Check:
         return (self.part, self.precision, self.architecture, str(self.num_profiles), *of_engine)
 
 
-def engine_from_part(trt: Any, part: TensorRTPart, options: EngineOptions) -> Engine:
-    """The engine of the first form of a part that TensorRT takes.
-
-    Raises:
-        RefusedError: it takes none; says why not the last.
-    """
-    *better, last = part.models
-    for model in better:
-        with contextlib.suppress(RefusedError):
-            return engine_from_onnx(trt, model, part.profiles, options)
-    return engine_from_onnx(trt, last, part.profiles, options)
-
-
 def check_engines(
     parts: Sequence[TensorRTPart], precision: str, architectures: Sequence[str], layers: Path | None = None
 ) -> Iterator[Check]:
@@ -73,8 +58,7 @@ def check_engines(
                 yield Check(*known, 0, (), 0.0, str(error))
                 continue
             if layers is not None:
-                layers.mkdir(parents=True, exist_ok=True)
-                (layers / f"{part.name}-{architecture}.txt").write_text(engine.layer_text)
+                write_layers(layers / f"{part.name}-{architecture}.txt", engine)
             yield Check(*known, len(engine.plan), engine.fused_attentions, engine.seconds)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builders.errors import BuilderError
+from builders.plan import Plan
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
@@ -33,6 +34,8 @@ class Manifest:
     """Digest of the artifact's bytes."""
     build_command: str
     versions: dict[str, str]
+    plan: Plan | None = None
+    """The engine beside the artifact, where one was built."""
     format: int = FORMAT
 
 
@@ -64,7 +67,7 @@ def read_manifest(model_folder: Path) -> Manifest:
     if not file.is_file():
         raise ManifestError(f"{file}: no such file, so {model_folder.name} was never built here; {remedy}")
     try:
-        manifest = Manifest(**json.loads(file.read_text()))
+        manifest = _manifest_from_json(file.read_text())
     except (TypeError, ValueError) as error:
         raise ManifestError(f"{file}: not a manifest of format {FORMAT} ({error}); {remedy}") from error
     remedy = f"run `{manifest.build_command}`"
@@ -73,12 +76,26 @@ def read_manifest(model_folder: Path) -> Manifest:
     if manifest.model != model_folder.name:
         raise ManifestError(f"{file}: expected model {model_folder.name!r}, got {manifest.model!r}; {remedy}")
     if manifest.artifact is not None:
-        artifact = file.parent / manifest.artifact
-        if not artifact.is_file():
-            raise ManifestError(f"{artifact}: no such file; {remedy}")
-        if sha256_of(artifact) != manifest.sha256:
-            raise ManifestError(f"{artifact}: not the file its manifest describes (other digest); {remedy}")
+        check_file(file.parent / manifest.artifact, manifest.sha256, remedy)
     return manifest
+
+
+def _manifest_from_json(text: str) -> Manifest:
+    fields = dict(json.loads(text))
+    plan = fields.pop("plan", None)
+    return Manifest(**fields, plan=None if plan is None else Plan(**plan))
+
+
+def check_file(file: Path, sha256: str | None, remedy: str) -> None:
+    """Refuse a file that is not the one of its manifest.
+
+    Raises:
+        ManifestError: it is missing or altered; ends with `remedy`.
+    """
+    if not file.is_file():
+        raise ManifestError(f"{file}: no such file; {remedy}")
+    if sha256_of(file) != sha256:
+        raise ManifestError(f"{file}: not the file its manifest describes (other digest); {remedy}")
 
 
 def check_one_build(model_folders: list[Path]) -> list[Manifest]:

@@ -8,19 +8,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 
 from builders.artifacts import artifacts_of
-from builders.configs import config_texts
+from builders.config_rules import check_configs
+from builders.configs import configs, texts_of
+from builders.configs_tensorrt import tensorrt_configs
+from builders.engine_build import BuiltPlan
 from builders.errors import BuilderError
 from builders.export import fingerprint_of
+from builders.files import write_text
 from builders.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
 from builders.split import Cut
 
 CONFIG_FILE = "config.pbtxt"
+TENSORRT_CONFIG_FILE = "configs/tensorrt.pbtxt"
+"""Chosen by `cleave serve --config-name tensorrt`."""
 ARTIFACT_FILE = "model.onnx"
 DEFAULT_FOLDER = Path("model_repository")
 SIZED_FOLDER = Path(".cleave") / "repositories"
@@ -47,54 +54,82 @@ def build_name(name: str, sizes: Mapping[str, float]) -> str:
 
 def models_of(cut: Cut) -> list[str]:
     """The names of the models of the repository."""
-    return list(config_texts(cut))
+    return list(artifacts_of(cut))
 
 
-def write_repository(cut: Cut, folder: Path, build_command: str) -> str:
+def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[str, BuiltPlan] | None = None) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 
     Everything is written to a staging folder first and then renamed into place.
+
+    Args:
+        plans: the engines of the parts, by model; those of a previous build go with it.
 
     Returns:
         The fingerprint of the build.
 
     Raises:
+        ConfigError: the configs do not fit together.
         RepositoryError: the folder cannot be written.
     """
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
-    texts = config_texts(cut)
+    texts = _texts(cut)
+    build = _Build(cut.ranker.name, fingerprint, build_command)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as staging:
             for model, onnx_model in artifacts.items():
-                version_folder = staging / model / VERSION_FOLDER
-                version_folder.mkdir(parents=True)
-                _write_version(version_folder, model, onnx_model, cut.ranker.name, fingerprint, build_command)
-                (staging / model / CONFIG_FILE).write_text(texts[model])
+                build.write_version(staging / model / VERSION_FOLDER, onnx_model, (plans or {}).get(model))
+                for file, text in texts[model].items():
+                    write_text(staging / model / file, text)
             _swap_in(staging, folder, list(texts))
     except OSError as error:
         raise RepositoryError(f"model repository {str(folder)!r}: {error}; choose another with --out") from error
     return fingerprint
 
 
-def _write_version(
-    folder: Path, model: str, onnx_model: onnx.ModelProto | None, ranker: str, fingerprint: str, build_command: str
-) -> None:
-    artifact = None
-    if onnx_model is not None:
+def _texts(cut: Cut) -> dict[str, dict[str, str]]:
+    """The text of each config file of each model.
+
+    Raises:
+        ConfigError: they break a rule of `builders.config_rules`.
+    """
+    texts: dict[str, dict[str, str]] = {}
+    for file, made in ((CONFIG_FILE, configs(cut)), (TENSORRT_CONFIG_FILE, tensorrt_configs(cut))):
+        check_configs(made)
+        for model, text in texts_of(made, cut.ranker.name).items():
+            texts.setdefault(model, {})[file] = text
+    return texts
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What the manifests of one build have in common."""
+
+    ranker: str
+    fingerprint: str
+    command: str
+
+    def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, plan: BuiltPlan | None) -> None:
+        """Write a model's graph, its engine and its manifest where it has them."""
+        folder.mkdir(parents=True)
         artifact = folder / ARTIFACT_FILE
-        artifact.write_bytes(onnx_model.SerializeToString(deterministic=True))
-    manifest = Manifest(
-        model=model,
-        ranker=ranker,
-        fingerprint=fingerprint,
-        artifact=None if artifact is None else artifact.name,
-        sha256=None if artifact is None else sha256_of(artifact),
-        build_command=build_command,
-        versions={package: version(package) for package in RECORDED_PACKAGES},
-    )
-    write_manifest(folder, manifest)
+        if onnx_model is not None:
+            artifact.write_bytes(onnx_model.SerializeToString(deterministic=True))
+        if plan is not None:
+            (folder / plan.record.file).write_bytes(plan.engine)
+        manifest = Manifest(
+            model=folder.parent.name,
+            ranker=self.ranker,
+            fingerprint=self.fingerprint,
+            artifact=None if onnx_model is None else artifact.name,
+            sha256=None if onnx_model is None else sha256_of(artifact),
+            build_command=self.command,
+            versions={package: version(package) for package in RECORDED_PACKAGES},
+            plan=None if plan is None else plan.record,
+        )
+        write_manifest(folder, manifest)
 
 
 @contextlib.contextmanager
@@ -118,10 +153,14 @@ def _swap_in(staging: Path, folder: Path, models: Sequence[str]) -> None:
             if not (folder / model).exists():
                 undo.callback(_remove_if_empty, folder / model)
                 (folder / model).mkdir()
+            if not (folder / model / TENSORRT_CONFIG_FILE).parent.exists():
+                undo.callback(_remove_if_empty, (folder / model / TENSORRT_CONFIG_FILE).parent)
+                (folder / model / TENSORRT_CONFIG_FILE).parent.mkdir()
             _move(folder / model / VERSION_FOLDER, staging / f"{model}.previous", undo)
         for model in models:
-            _move(folder / model / CONFIG_FILE, staging / f"{model}.previous.pbtxt", undo)
-            _move(staging / model / CONFIG_FILE, folder / model / CONFIG_FILE, undo)
+            for file in (CONFIG_FILE, TENSORRT_CONFIG_FILE):
+                _move(folder / model / file, staging / f"{model}.previous.{Path(file).name}", undo)
+                _move(staging / model / file, folder / model / file, undo)
         for model in models:
             _move(staging / model / VERSION_FOLDER, folder / model / VERSION_FOLDER, undo)
         undo.pop_all()
@@ -146,10 +185,11 @@ def _remove_if_empty(folder: Path) -> None:
 def config_differences(cut: Cut, folder: Path) -> str:
     """What differs between the configs of a folder and those that a build would write; empty if nothing does."""
     lines: list[str] = []
-    for model, text in config_texts(cut).items():
-        file = folder / model / CONFIG_FILE
-        found = file.read_text() if file.is_file() else ""
-        lines += difflib.unified_diff(
-            found.splitlines(), text.splitlines(), str(file), f"{model}/{CONFIG_FILE} of this build", lineterm=""
-        )
+    for model, texts in _texts(cut).items():
+        for name, text in texts.items():
+            file = folder / model / name
+            found = file.read_text() if file.is_file() else ""
+            lines += difflib.unified_diff(
+                found.splitlines(), text.splitlines(), str(file), f"{model}/{name} of this build", lineterm=""
+            )
     return "\n".join(lines)

@@ -33,6 +33,9 @@ ENCODER_PARAMETER = "cleave_encoder"
 MAX_AGE_PARAMETER = "cleave_max_age_s"
 """Key of the parameter that says how old a summary may be, in seconds, for a user who is named by id alone."""
 
+PROFILES_PARAMETER = "cleave_profiles"
+"""Key of the parameter that says what sizes each optimization profile of an engine takes: `[{axis: [min, max]}]`."""
+
 USER_ID = "user_id"
 """Input of the models that keep summaries: names the user whose summary it is, one string a user."""
 

@@ -40,15 +40,25 @@ class TensorRTPart:
 
 def tensorrt_parts(cut: Cut) -> tuple[TensorRTPart, ...]:
     """The engines of a cut: whole model, history encoder, candidate scorer."""
+    profiles = profiles_of_cut(cut)
     parts = []
     for name, artifact in artifacts_of(cut).items():
         if artifact is not None:
             spelled_out = tensorrt_graph(artifact)
             best = with_attention(spelled_out)
-            probe = cut.whole_probe if name == f"{cut.ranker.name}_whole" else cut.analysis.probe
-            profiles = profiles_of(best, cut.ranker.axes, max_batch_of(best, probe, cut.ranker))
-            parts.append(TensorRTPart(name, (best,) if best is spelled_out else (best, spelled_out), profiles))
+            parts.append(TensorRTPart(name, (best,) if best is spelled_out else (best, spelled_out), profiles[name]))
     return tuple(parts)
+
+
+def profiles_of_cut(cut: Cut) -> dict[str, tuple[Profile, ...]]:
+    """The optimization profiles of each model that has a graph."""
+    profiles = {}
+    for name, artifact in artifacts_of(cut).items():
+        if artifact is not None:
+            probe = cut.whole_probe if name == f"{cut.ranker.name}_whole" else cut.analysis.probe
+            max_batch = max_batch_of(with_attention(artifact), probe, cut.ranker)
+            profiles[name] = profiles_of(artifact, cut.ranker.axes, max_batch)
+    return profiles
 
 
 def max_batch_of(model: onnx.ModelProto, probe: Probe, ranker: Ranker) -> int:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EXIT_SERVER_DIED = 1
+EXIT_UNFIT = 1
 POLL_S = 0.2
 
 
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     _add_serve(commands)
+    _add_check(commands)
     add_refresh(commands)
 
 
@@ -35,6 +37,19 @@ def _add_serve(commands: Subparsers) -> None:
         help="run a Triton server with built models",
         description="Run Triton in the foreground with all models of the rankers, until Ctrl-C.",
     )
+    _add_models(parser)
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
+    )
+    for service, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(f"--{service}-port", type=int, default=port, metavar="N", help="default: %(default)s")
+    _add_store(parser)
+    parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
+    parser.set_defaults(run=_serve)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """What is served."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="a ranker of the repository")
     parser.add_argument(
         "--repository",
@@ -44,16 +59,8 @@ def _add_serve(commands: Subparsers) -> None:
     )
     parser.add_argument("--size", default="", metavar="NAME=N,...", help="the sizes the model was built with")
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
-    )
-    for service, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
-        parser.add_argument(f"--{service}-port", type=int, default=port, metavar="N", help="default: %(default)s")
-    parser.add_argument(
         "--config-name", metavar="NAME", help="use configs/NAME.pbtxt where a model has it, as tensorrt"
     )
-    _add_store(parser)
-    parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
-    parser.set_defaults(run=_serve)
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +119,34 @@ def _serve(options: argparse.Namespace) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _add_check(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="say whether built models are fit to be served here",
+        description="Check what `cleave serve` checks before it starts Triton: every model is built, unaltered and of "
+        "one build, and every engine is of this machine's TensorRT and GPU. If not: exit code 1, and the command that "
+        "builds it.",
+    )
+    _add_models(parser)
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from builders.manifest import ManifestError  # noqa: PLC0415 - other commands check nothing
+    from serving.repository import check_models, models_of  # noqa: PLC0415
+
+    names = list(dict.fromkeys(options.names))
+    repository = options.repository or _default_repository(names, options.size)
+    try:
+        for name in names:
+            check_models(repository, models_of(repository, name), options.config_name)
+    except (ManifestError, ServingError) as error:
+        print(f"cleave check: {error}", file=sys.stderr)
+        return EXIT_UNFIT
+    print(f"{', '.join(names)}: fit to be served from {repository}")
+    return 0
 
 
 def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:

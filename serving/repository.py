@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builders.manifest import FILE_NAME, VERSION_FOLDER, check_one_build, read_manifest
+from builders.plan import Plan
 from serving.errors import ServingError
+from serving.plans import check_plans
 
 CONFIG_FILE = "config.pbtxt"
 SUMMARY_CACHE = "_summary_cache"
@@ -38,14 +40,21 @@ def models_of(repository: Path, ranker: str) -> list[str]:
     return models
 
 
-def check_models(repository: Path, models: Sequence[str]) -> None:
+def check_models(repository: Path, models: Sequence[str], config_name: str | None = None) -> list[Plan]:
     """Refuse models whose ranker is not whole, unaltered and of one build in this repository.
 
     All models of the ranker are checked, not only those asked for, as an ensemble brings others along.
 
+    Args:
+        config_name: models with a `configs/<config_name>.pbtxt` are served by it.
+
+    Returns:
+        The engines that a server loads.
+
     Raises:
         ServingError: the repository or a model is not there.
-        ManifestError: an artifact is missing, altered, foreign, or of another build than its siblings.
+        ManifestError: an artifact or an engine is missing, altered, foreign, or of another build than its siblings.
+        MachineError: engines are to be served, and there is no GPU.
     """
     owners = _owners(repository)
     for model in models:
@@ -55,7 +64,8 @@ def check_models(repository: Path, models: Sequence[str]) -> None:
                 "correct the name"
             )
     rankers = {read_manifest(repository / model).ranker for model in models}
-    check_one_build([repository / model for model in sorted(owners) if owners[model] in rankers])
+    manifests = check_one_build([repository / model for model in sorted(owners) if owners[model] in rankers])
+    return check_plans(repository, manifests, config_name)
 
 
 def _owners(repository: Path) -> dict[str, str | None]:

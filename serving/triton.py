@@ -19,8 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from builders.plan import Plan
 from serving.errors import ServingError
 from serving.installation import Installation, assemble_backends, environment, find_installation
+from serving.plans import backend_flags
 from serving.ports import LOOPBACK, Ports, choose_ports
 from serving.repository import check_models
 from serving.server_log import failure_from_log, tail
@@ -77,6 +79,7 @@ class TritonServer:
         self.verbose = verbose
         self.start_timeout_s = start_timeout_s
         self._asked_log = log
+        self._plans: list[Plan] = []
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._shared_memory: set[Path] = set()
@@ -124,9 +127,10 @@ class TritonServer:
 
         Raises:
             ServingError: there is no tritonserver, a port is taken, a model does not load; with the reason.
-            ManifestError: an artifact is missing, altered, foreign or of another build.
+            ManifestError: an artifact or an engine is missing, altered, foreign or of another build.
+            MachineError: engines are to be served, and there is no GPU.
         """
-        check_models(self.repository, self.models)
+        self._plans = check_models(self.repository, self.models, self.config_name)
         installation = find_installation()
         try:
             for attempt in range(ATTEMPTS):
@@ -201,6 +205,7 @@ class TritonServer:
         yield "--model-control-mode=explicit"
         yield from (f"--load-model={model}" for model in self.models)
         yield from [f"--model-config-name={self.config_name}"] * bool(self.config_name)
+        yield from backend_flags(self._plans)
         yield "--disable-auto-complete-config"
         yield "--exit-on-error=true"
         yield f"--exit-timeout-secs={EXIT_TIMEOUT_S}"

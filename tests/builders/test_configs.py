@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from builders.artifacts import artifacts_of
-from builders.configs import MAX_BATCH_SIZE, config_texts
+from builders.configs import MAX_BATCH_SIZE, configs, texts_of
 from builders.repository import DEFAULT_FOLDER
 from builders.spec import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID, signature_json
 from builders.split import Cut
@@ -25,6 +25,10 @@ TRITON_TYPES = {
     onnx.TensorProto.INT64: "TYPE_INT64",
     onnx.TensorProto.BOOL: "TYPE_BOOL",
 }
+
+
+def config_texts(cut: Cut) -> dict[str, str]:
+    return texts_of(configs(cut), cut.ranker.name)
 
 
 def parsed(cut: Cut) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from builders.profiles import Profile, Range
 from builders.spec import BATCH
 from builders.split import Cut
 from builders.tensorrt_parts import TensorRTPart, tensorrt_parts
+from tests.builders.recording_tensorrt import RecordingTensorRT
 
 SM89 = EngineOptions(architecture="SM89")
 SHORT = Profile({BATCH: Range(1, 2, 4), "history": Range(1, 32, 32), "candidates": Range(1, 16, 16)})
@@ -106,60 +106,6 @@ def test_a_missing_tensorrt_says_where_it_is() -> None:
         import_tensorrt("tensorrt")
 
 
-class RecordingConfig:
-    """The builder config of a `tensorrt` that is not here: remembers what it is told."""
-
-    def __init__(self, config: Any, trt: Any) -> None:
-        self.profiling_verbosity = None
-        self.hardware_compatibility_level = None
-        self.config, self.trt = config, trt
-        self.calls: dict[str, Any] = {}
-
-    def add_optimization_profile(self, profile: Any) -> None:
-        self.config.add_optimization_profile(profile)
-
-    def set_memory_pool_limit(self, pool: Any, size: int) -> None:
-        self.calls["memory"] = (pool, size)
-
-    def set_flag(self, flag: Any) -> None:
-        self.calls["flag"] = flag
-
-    def create_timing_cache(self, known: bytes) -> bytes:
-        return b"measured before: " + known
-
-    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> None:
-        self.calls["timing_cache"] = (cache, ignore_mismatch)
-
-    def get_timing_cache(self) -> Any:
-        return types.SimpleNamespace(serialize=lambda: b"measured now")
-
-
-class RecordingTensorRT(types.ModuleType):
-    """`tensorrt` as far as the build goes: TensorRT for RTX up to the config, then a plan that is none."""
-
-    def __init__(self, trt: Any) -> None:
-        super().__init__("tensorrt")
-        self.trt = trt
-        self.configs: list[RecordingConfig] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.trt, name)
-
-    def Builder(self, log: Any) -> Any:  # noqa: N802 - TensorRT's name
-        builder = self.trt.Builder(log)
-
-        def create_builder_config() -> RecordingConfig:
-            self.configs.append(RecordingConfig(builder.create_builder_config(), self.trt))
-            return self.configs[-1]
-
-        return types.SimpleNamespace(
-            create_network=builder.create_network,
-            create_builder_config=create_builder_config,
-            create_optimization_profile=builder.create_optimization_profile,
-            build_serialized_network=lambda network, config: b"plan",
-        )
-
-
 def test_tensorrt_itself_gets_every_option(trt: Any, tmp_path: Path) -> None:
     recording = RecordingTensorRT(trt)
     cache = tmp_path / "timings"
@@ -173,6 +119,7 @@ def test_tensorrt_itself_gets_every_option(trt: Any, tmp_path: Path) -> None:
         "memory": (trt.MemoryPoolType.WORKSPACE, 1 << 30),
         "flag": trt.BuilderFlag.VERSION_COMPATIBLE,
         "timing_cache": (b"measured before: ", False),
+        "cleared": trt.BuilderFlag.TF32,
     }
     assert first.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
     assert first.profiling_verbosity == trt.ProfilingVerbosity.DETAILED

@@ -56,7 +56,7 @@ def test_what_is_written(small_cut: Cut, tmp_path: Path) -> None:
     for name, model in artifacts_of(small_cut).items():
         files = {str(file.relative_to(tmp_path / name)) for file in (tmp_path / name).rglob("*") if file.is_file()}
         artifact = {"1/model.onnx"} if model is not None else set()
-        assert files == {"config.pbtxt", "1/manifest.json"} | artifact
+        assert files == {"config.pbtxt", "configs/tensorrt.pbtxt", "1/manifest.json"} | artifact
         manifest = read_manifest(tmp_path / name)
         assert (manifest.model, manifest.ranker, manifest.fingerprint) == (name, "small", fingerprint)
         assert manifest.build_command == COMMAND
@@ -110,6 +110,9 @@ Interrupt = Callable[[int], None]
 @pytest.fixture(params=["before", "after"])
 def interrupt_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     """`interrupt_at(step)`: the next build ends before or after the step of this number, which writes or moves."""
+    texts: dict[int, Any] = {}  # of each cut once, as every build of it writes the same
+    make = repository._texts
+    monkeypatch.setattr(repository, "_texts", lambda cut: texts.get(id(cut)) or texts.setdefault(id(cut), make(cut)))
     state = {"last": 0, "steps": 0}
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from builders.configs import config_texts
+from builders.config_rules import check_configs
+from builders.configs import configs
 from builders.draw import Arrays, draw_inputs
 from builders.parity import Parts
 from builders.runtime import OnnxRunner
@@ -41,8 +42,7 @@ def test_the_summary_is_what_it_says(name: str, dtype: str, tolerance: float) ->
     sizes = {"history": 23, "candidates": 19}
     assert {kept: str(array.dtype) for kept, array in summary.items()} == {t.name: t.dtype for t in narrow.summary}
     assert sum(array.nbytes for array in summary.values()) == 2 * narrow.summary_bytes(sizes)
-    for text in config_texts(narrow).values():
-        assert "data_type" in text or "ensemble" in text
+    check_configs(configs(narrow))
 
 
 @every_model

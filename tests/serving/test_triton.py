@@ -178,7 +178,7 @@ def test_an_artifact_that_is_exchanged_after_the_check_is_refused_at_load(
 ) -> None:
     toy.write(tmp_path)
     _alter(tmp_path / "lookup_whole" / "1")
-    monkeypatch.setattr("serving.triton.check_models", lambda repository, models: None)
+    monkeypatch.setattr("serving.triton.check_models", lambda *given: [])
     with pytest.raises(
         ServingError, match=r"^\S*lookup_whole/1/model.onnx: not the file its manifest describes"
     ) as caught:
