@@ -80,6 +80,12 @@ def cut_with_precision(cut: Cut, precision: str) -> Cut:
     return dataclasses.replace(cut, whole=whole, history_encoder=encoder, candidate_scorer=scorer)
 
 
+def precision_of(model: onnx.ModelProto) -> str:
+    """The narrowest precision that anything in a graph is in."""
+    types = set(element_types(model).values())
+    return next((name for name in ("bfloat16", "float16") if _TYPES[name] in types), "float32")
+
+
 def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores: Iterable[str] = ()) -> onnx.ModelProto:
     """The graph with its products in `precision`; inputs and outputs keep their types.
 

@@ -20,6 +20,7 @@ DEMO_USER = 42
 def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     _add_bench(commands)
+    _add_verify(commands)
     _add_demo(commands)
 
 
@@ -105,6 +106,35 @@ def _exit_code(claims: Iterable[Claim]) -> int:
         print(claim, flush=True)
         failed |= not claim.holds
     return int(failed)
+
+
+def _add_verify(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="compare engines with ONNX Runtime, and served scores with torch",
+        description="On a machine with a GPU: compare the engine of every part with ONNX Runtime, and the scores of a "
+        "server of these engines with torch, on the inputs that prove a cut. Exit code 1 and the first output that "
+        "differs if one does.",
+    )
+    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
+    parser.add_argument("--size", default="", metavar="NAME=N,...", help="the sizes the model was built with")
+    parser.add_argument(
+        "--target", choices=("tensorrt",), default="tensorrt", help="what is verified (default: tensorrt)"
+    )
+    parser.add_argument("--repository", type=Path, metavar="DIR", help="default: where `cleave build` writes")
+    parser.add_argument("--url", metavar="HOST:PORT", help="gRPC of a running server (default: start one)")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
+    from builders.sources import load_ranker, parse_sizes  # noqa: PLC0415
+    from perf.verify import verify  # noqa: PLC0415
+
+    sizes = parse_sizes(options.size)
+    repository = options.repository or repository_folder(options.name, sizes)
+    verify(load_ranker(options.name, sizes), repository, options.url, lambda line: print(line, flush=True))
+    return 0
 
 
 def _add_demo(commands: Subparsers) -> None:

@@ -13,11 +13,13 @@ from serving.triton import TritonServer
 
 
 @contextmanager
-def server_with_store(repository: Path, ranker: str) -> Iterator[TritonServer]:
+def server_with_store(repository: Path, ranker: str, config_name: str | None = None) -> Iterator[TritonServer]:
     """All models of a ranker on free ports, and a store of summaries where there can be one."""
     models = models_of(repository, ranker)
-    with default_store() as store, TritonServer(repository, models, variables={STORE_VARIABLE: store.url}) as server:
-        yield server
+    with default_store() as store:
+        variables = {STORE_VARIABLE: store.url}
+        with TritonServer(repository, models, config_name=config_name, variables=variables) as server:
+            yield server
 
 
 def keeps_summaries(server: TritonServer) -> bool:

@@ -1,0 +1,187 @@
+"""Compares what is built of a ranker with ONNX Runtime, part by part, by polygraphy's comparator.
+
+The summary that a scorer gets is ONNX Runtime's, so that a difference is that of the part which is named.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from builders.difference import TOLERANCES, Difference, largest_difference
+from builders.draw import Arrays, draw_inputs
+from builders.engine import import_tensorrt
+from builders.errors import BuilderError, CheckError
+from builders.export import highs_from_graph
+from builders.manifest import VERSION_FOLDER, Manifest
+from builders.parity import cases_of
+from builders.plan import Plan
+from builders.precision import precision_of, rounded_to
+from builders.profiles import Bounds, holds
+from builders.runtime import OnnxRunner
+from builders.spec import BATCH, Ranker
+
+Tested = Callable[[int], Any]
+"""From the number of an optimization profile to the polygraphy runner of what is tested."""
+
+
+class VerifyError(CheckError):
+    """What is served does not compute what was built."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of all parts, a summary among them, as Triton hands them over, and their sizes."""
+
+    sizes: Mapping[str, int]
+    inputs: Arrays
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was compared of a part without finding a difference that is too large."""
+
+    part: str
+    num_cases: int
+    difference: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.part}: {self.num_cases} cases, largest difference {self.difference:.2g} where {self.tolerance:g} "
+            "is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model of the repository that has a graph, and what is tested of it."""
+
+    name: str
+    model: onnx.ModelProto
+    profiles: Sequence[Bounds]
+    tested: Tested
+
+    @property
+    def precision(self) -> str:
+        """The one its graph computes in."""
+        return precision_of(self.model)
+
+
+def parts_of_repository(
+    repository: Path, manifests: Sequence[Manifest], tested: Callable[[Path, Plan], Tested]
+) -> list[Part]:
+    """The parts that have an engine.
+
+    Args:
+        manifests: of the models of one ranker.
+        tested: from the file of an engine and its record to what runs it.
+    """
+    parts = []
+    for manifest in manifests:
+        if manifest.plan is not None and manifest.artifact is not None:
+            folder = repository / manifest.model / VERSION_FOLDER
+            run = tested(folder / manifest.plan.file, manifest.plan)
+            parts.append(Part(manifest.model, onnx.load(folder / manifest.artifact), manifest.plan.profiles, run))
+    return parts
+
+
+def engine_from_file(file: Path, plan: Plan) -> Tested:
+    """Runs an engine on the GPU."""
+    backend = import_polygraphy("polygraphy.backend.trt")
+    trt: Any = import_tensorrt("tensorrt")
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    runtime.engine_host_code_allowed = plan.version_compatible  # such an engine brings the runtime of its version along
+    engine = backend.EngineFromBytes(file.read_bytes(), runtime=runtime)()
+    return lambda profile: backend.TrtRunner(engine, optimization_profile=profile)
+
+
+def onnx_runner(model: onnx.ModelProto) -> Any:
+    """Polygraphy's runner of ONNX Runtime on the processor."""
+    backend = import_polygraphy("polygraphy.backend.onnxrt")
+    return backend.OnnxrtRunner(backend.SessionFromOnnx(model.SerializeToString(), providers=["cpu"]))
+
+
+def import_polygraphy(module: str) -> Any:
+    """A module of polygraphy, told to be silent: it prints to stdout, where results go.
+
+    Raises:
+        BuilderError: it is not installed.
+    """
+    try:
+        from polygraphy.logger import G_LOGGER  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise BuilderError(f"polygraphy: expected it to be installed, got {error}; pip install polygraphy") from error
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL
+    return importlib.import_module(module)
+
+
+def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case]:
+    """The inputs that prove a cut, as far as the engines take so many users at once, with their summaries."""
+    graphs = {part.name: part.model for part in parts}
+    whole, encoder = graphs[f"{ranker.name}_whole"], graphs[f"{ranker.name}_history_encoder"]
+    most = min(max(profile[BATCH][1] for profile in part.profiles) for part in parts)
+    highs, encode = highs_from_graph(whole, ranker), OnnxRunner(rounded_to(encoder))
+    rng = np.random.default_rng(seed)
+    cases = []
+    for batch, sizes in cases_of(ranker):
+        users = min(batch, most)
+        drawn = draw_inputs(ranker, sizes, users, rng, highs, padded=batch > 1)
+        inputs = {name: array[:, None] if array.ndim == 1 else array for name, array in drawn.items()}
+        cases.append(Case({BATCH: users, **sizes}, inputs | encode(inputs)))
+    return cases
+
+
+def verify_parts(parts: Sequence[Part], cases: Sequence[Case]) -> Iterator[Verified]:
+    """Compare each part with ONNX Runtime on its graph; yields as they are done.
+
+    Raises:
+        VerifyError: names the first output that differs, where, and by how much.
+    """
+    for part in parts:
+        tolerance = TOLERANCES[part.precision]
+        reference, largest = onnx_runner(rounded_to(part.model)), 0.0
+        for profile, _bounds in enumerate(part.profiles):
+            inside = [case for case in cases if _first_profile(part, case) == profile]
+            for case, found in zip(inside, _differences(part, reference, profile, inside), strict=True):
+                for difference in found:
+                    if said := difference.beyond(tolerance):
+                        raise VerifyError(
+                            f"{part.name} ({case}): {said} for {part.precision}; build it again, and report it with "
+                            "the model if that does not help"
+                        )
+                    largest = max(largest, difference.size)
+        yield Verified(part.name, len(cases), largest, tolerance)
+
+
+def _first_profile(part: Part, case: Case) -> int:
+    return next(number for number, bounds in enumerate(part.profiles) if holds(bounds, case.sizes))
+
+
+def _differences(part: Part, reference: Any, profile: int, cases: Sequence[Case]) -> list[list[Difference]]:
+    """Of each case and output, as polygraphy's comparator comes upon them."""
+    comparator = import_polygraphy("polygraphy.comparator").Comparator
+    names = [value.name for value in part.model.graph.input]
+    feeds = [{name: case.inputs[name] for name in names} for case in cases]
+    if not feeds:
+        return []
+    found: list[list[Difference]] = []
+
+    def compare(expected: Mapping[str, Any], got: Mapping[str, Any]) -> dict[str, bool]:
+        found.append(
+            [largest_difference(name, np.asarray(values), np.asarray(got[name])) for name, values in expected.items()]
+        )
+        return dict.fromkeys(expected, True)
+
+    runs = comparator.run([reference, part.tested(profile)], data_loader=feeds)
+    comparator.compare_accuracy(runs, compare_func=compare)
+    return found

@@ -1,0 +1,78 @@
+"""`cleave verify` without a GPU: ONNX Runtime stands in for the engines, and the server behind them is a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import cleave
+from builders.repository import write_repository
+from builders.spec import Ranker
+from serving.triton import TritonServer
+from tests.builders.test_engine_parity import onnx_runtime, other_weights, plans
+from tests.zoo_cuts import NUM_ITEMS, WIDTH, randomized, zoo_cut
+
+NAME = "append"
+EQUAL = onnx_runtime()
+
+
+def few_cases(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
+    return [(1, ranker.sizes("min")), (2, ranker.sizes("opt", history=20, candidates=30))]
+
+
+@pytest.fixture
+def words(zoo_server: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of a command about the build that is served, with engines that are none."""
+    cut = zoo_cut(NAME)
+    write_repository(cut, tmp_path, f"cleave build {NAME}", plans(cut))
+    monkeypatch.setattr("builders.engine_parity.cases_of", few_cases)
+    monkeypatch.setattr("builders.sources.load_ranker", lambda name, sizes: cut.ranker)
+    monkeypatch.setattr("perf.verify.check_models", lambda *given: [])
+    monkeypatch.setattr("perf.verify.engine_from_file", EQUAL)
+    return ["verify", NAME, "--target", "tensorrt", "--repository", str(tmp_path), "--url", zoo_server.grpc_url]
+
+
+def test_what_is_equal_is_verified(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cleave.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        "append_candidate_scorer",
+        "append_history_encoder",
+        "append_whole",
+        "append_whole as served (single_pass)",
+        "append_uncached as served (uncached)",
+        "append as served (cached)",
+    ]
+    assert all(": 2 cases, largest difference " in line and "where 1e-05 is allowed" in line for line in lines)
+    assert "largest difference 0 " in lines[0]
+
+
+def test_the_first_output_of_an_engine_that_differs_is_named(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("perf.verify.engine_from_file", onnx_runtime(other_weights("append_history_encoder")))
+    assert cleave.main(words) == 1
+    said = capsys.readouterr()
+    assert [line.split(": ")[0] for line in said.out.splitlines()] == ["append_candidate_scorer"]
+    assert said.err.startswith("cleave verify: append_history_encoder (batch 1, history 1, candidates 1): output '")
+
+
+def test_a_server_of_other_weights_is_named(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from builders.sources import random_ranker
+
+    other = randomized(random_ranker(NAME, {"num_items": NUM_ITEMS, "width": WIDTH}), seed=1)
+    monkeypatch.setattr("builders.sources.load_ranker", lambda name, sizes: other)
+    assert cleave.main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "cleave verify: append_whole as served (batch 1, history 1, candidates 1): output 'scores' at"
+    )
+    assert said.endswith("; see that the server has this build\n")
+
+
+def test_engines_of_another_machine_are_refused_first(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert cleave.main(words) == 2
