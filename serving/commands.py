@@ -45,6 +45,11 @@ def _add_serve(commands: Subparsers) -> None:
         parser.add_argument(f"--{service}-port", type=int, default=port, metavar="N", help="default: %(default)s")
     _add_store(parser)
     parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
+    parser.add_argument(
+        "--exec",
+        action="store_true",
+        help="become Triton, as the process of a container does: with its log for output, and no default store",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -92,7 +97,7 @@ def _serve(options: argparse.Namespace) -> int:
     repository = options.repository or _default_repository(names, options.size)
     models = [model for name in names for model in models_of(repository, name)]
     cached = any(model.endswith(SUMMARY_CACHE) for model in models)
-    log = Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
+    log = None if options.exec else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     # Both, as a shell starts what it runs in the background with SIGINT ignored.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -107,7 +112,9 @@ def _serve(options: argparse.Namespace) -> int:
                 variables=_variables(store, options.max_age),
                 verbose=options.verbose,
             )
-            print(f"starting Triton with {', '.join(models)}; its log: {log}", file=sys.stderr)
+            print(f"starting Triton with {', '.join(models)}; its log: {log or 'here'}", file=sys.stderr)
+            if options.exec:
+                server.become()
             with server:
                 _announce(server, names)
                 if cached:
@@ -154,10 +161,11 @@ def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedSt
     from serving.server_store import NamedStore, default_store  # noqa: PLC0415 - loads the client
     from serving.summary_settings import STORE_VARIABLE  # noqa: PLC0415
 
-    url = options.store or os.environ.get(STORE_VARIABLE)
+    url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.exec else None)
     for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):
         if url is not None and value is not None:
-            raise ServingError(f"{flag}: only for the default store, got another by --store; leave one of them out")
+            got = "another by --store" if options.store or not options.exec else "--exec, which has none"
+            raise ServingError(f"{flag}: only for the default store, got {got}; leave one of them out")
     if url is not None:
         return NamedStore("" if url == "none" else url)
     return default_store(options.store_size, options.store_dir) if cached else NamedStore("")
@@ -168,7 +176,7 @@ def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> di
 
     if max_age_s is not None and not max_age_s >= 0:
         raise ServingError(f"--max-age: expected seconds of at least 0, got {max_age_s:g}; correct it")
-    return {STORE_VARIABLE: store.url, MAX_AGE_VARIABLE: "" if max_age_s is None else str(max_age_s)}
+    return {STORE_VARIABLE: store.url} | ({} if max_age_s is None else {MAX_AGE_VARIABLE: str(max_age_s)})
 
 
 def _default_repository(names: list[str], size: str) -> Path:

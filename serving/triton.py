@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from builders.plan import Plan
 from serving.errors import ServingError
@@ -148,6 +149,21 @@ class TritonServer:
             self.stop()
             raise
 
+    def become(self) -> NoReturn:
+        """Replace this process by the server: it keeps the process id, gets the signals and writes to the output.
+
+        The folder of links that it starts with is left behind when it ends.
+
+        Raises:
+            ServingError, ManifestError, MachineError: as `start`, for what can be known before.
+        """
+        self._plans = check_models(self.repository, self.models, self.config_name)
+        installation = find_installation()
+        self.ports = choose_ports(self.host, self.asked_ports)
+        command, folder, variables = self._prepare(installation)
+        os.chdir(folder)
+        os.execve(command[0], command, variables)
+
     def poll(self) -> int | None:
         """The exit code if the server ended, else None."""
         assert self._process is not None, "the server was not started"
@@ -177,18 +193,24 @@ class TritonServer:
         for region in self._shared_memory:
             region.unlink(missing_ok=True)  # a server that is killed, or stopped while it loads, leaves them behind
 
-    def _launch(self, installation: Installation) -> None:
+    def _prepare(self, installation: Installation) -> tuple[list[str], Path, dict[str, str]]:
+        """The server's command, the folder it starts in, and its variables."""
         self._folder = Path(tempfile.mkdtemp(prefix="cleave-triton-"))
         assemble_backends(installation, self._folder / "backends")
         # The python backend imports `model` from the current folder first, so that is an empty one.
         empty = self._folder / "empty"
         empty.mkdir()
+        command = [str(installation.binary), *self._flags(installation)]
+        return command, empty, {**environment(installation), **self.variables}
+
+    def _launch(self, installation: Installation) -> None:
+        command, folder, variables = self._prepare(installation)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*_end_with_this_process(), str(installation.binary), *self._flags(installation)],
-                cwd=empty,
-                env={**environment(installation), **self.variables},
+                [*_end_with_this_process(), *command],
+                cwd=folder,
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -208,6 +230,7 @@ class TritonServer:
         yield from backend_flags(self._plans)
         yield "--disable-auto-complete-config"
         yield "--exit-on-error=true"
+        yield "--metrics-config=summary_latencies=true"
         yield f"--exit-timeout-secs={EXIT_TIMEOUT_S}"
         yield f"--grpc-restricted-protocol={CLOSED_APIS}:{key}"
         yield f"--http-restricted-api={CLOSED_APIS}:{key}"

@@ -152,3 +152,34 @@ def test_serve_looks_for_other_sizes_where_the_build_puts_them(
     assert "--size: expected one NAME, got append, concat" in _refused(
         ["append", "concat", "--size", "layers=3"], capsys
     )
+
+
+class _BecameError(Exception):
+    """What a process would have become, where it stays itself."""
+
+
+def test_exec_becomes_the_server_with_the_variables_of_its_caller(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def become(*arguments: object) -> None:
+        raise _BecameError(*arguments)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.execve", become)
+    monkeypatch.setenv("CLEAVE_MAX_AGE_S", "60")
+    monkeypatch.delenv("CLEAVE_STORE", raising=False)
+    given = ["lookup", "--repository", str(repository), *_port_flags(choose_ports("127.0.0.1", Ports()))]
+    for options, max_age in (([], "60"), (["--max-age", "30"], "30.0")):
+        with pytest.raises(_BecameError) as caught:
+            cleave.main(["serve", *given, "--exec", *options])
+        binary, command, variables = caught.value.args
+        assert binary == command[0]
+        assert f"--model-repository={repository}" in command
+        assert (variables["CLEAVE_STORE"], variables["CLEAVE_MAX_AGE_S"]) == ("", max_age)
+        assert Path.cwd().name == "empty"
+
+
+def test_exec_keeps_no_store(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = _refused(["lookup", "--repository", str(repository), "--exec", "--store-size", "1gb"], capsys)
+    assert "--store-size: only for the default store, got --exec, which has none; leave one of them out" in errors
