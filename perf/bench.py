@@ -137,7 +137,7 @@ class ModelRun:
             self.progress.set_description(f"{name}: parity at {point}")
             plans[place] = self._plans(place, point, counters)
             if any(rounds[place, number] is None for number in self._numbers):
-                differences[place] = check_parity(counters.url, name, plans[place])
+                differences[place] = check_parity(counters.url, name, plans[place], self.workload.tolerance)
                 warm_up(counters.url, name, plans[place])
                 self._unmeasured_turn(plans[place], point, counters)
         for (place, number), kept in rounds.items():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from perf.errors import ParityError
 
 TOLERANCE = 1e-4
-"""Largest difference between the scores of two arms: they add in another order, and nothing else differs."""
+"""Largest difference between the scores of two arms in float32: they add in another order, and nothing else differs."""
 
 
 class Parity:
@@ -19,7 +19,8 @@ class Parity:
     Arms come in any order and may score only the first candidates.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tolerance: float = TOLERANCE) -> None:
+        self.tolerance = tolerance
         self.scores: dict[str, NDArray[Any]] = {}
 
     def check(self, arm: str, scores: NDArray[Any]) -> float:
@@ -32,9 +33,9 @@ class Parity:
         for other, expected in {arm: scores, **self.scores}.items():
             count = min(len(scores), len(expected))
             difference = float(np.max(np.abs(scores[:count] - expected[:count])))
-            if not difference <= TOLERANCE:
+            if not difference <= self.tolerance:
                 raise ParityError(
-                    f"arm {arm!r}: expected the scores of {other!r} within {TOLERANCE}, got a difference of "
+                    f"arm {arm!r}: expected the scores of {other!r} within {self.tolerance}, got a difference of "
                     f"{difference:.2g}; build the model again, and report it if that does not help"
                 )
             largest = max(largest, difference)

@@ -57,7 +57,7 @@ def _measured_part(workload: Workload, arm: Arm, request: Request) -> Request:
     return request.first_candidates(workload.measured_candidates)
 
 
-def check_parity(url: str, ranker: str, plans: Sequence[Plan]) -> dict[str, float]:
+def check_parity(url: str, ranker: str, plans: Sequence[Plan], tolerance: float) -> dict[str, float]:
     """The largest difference of each arm's scores from those of the arms before, for one request of the point.
 
     An arm that keeps summaries is asked twice: it encodes, and then finds what it kept.
@@ -65,7 +65,7 @@ def check_parity(url: str, ranker: str, plans: Sequence[Plan]) -> dict[str, floa
     Raises:
         ParityError: two arms give different scores.
     """
-    parity, differences = Parity(), {}
+    parity, differences = Parity(tolerance), {}
     whole = dataclasses.replace(plans[0].traffic.requests[0], user_id=PARITY_USER)
     for plan in plans:
         request = whole.first_candidates(int(whole.num_candidates / plan.scale))

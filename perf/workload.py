@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from perf.errors import PerfError
 from perf.lengths import Length, length_from_toml
+from perf.parity import TOLERANCE
 from perf.thresholds import Threshold, threshold_from_text
 
 if sys.version_info >= (3, 11):
@@ -75,6 +76,8 @@ class Workload:
     """Of a turn's requests, the share whose user's summary is kept when the turn begins; other users come once."""
     concurrency: tuple[int, ...] = ()
     rate_per_s: tuple[float, ...] = ()
+    tolerance: float = TOLERANCE
+    """Largest difference between the scores of two arms."""
     thresholds: tuple[Threshold, ...] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
     """As the file says it."""
@@ -213,5 +216,6 @@ _READERS = {
     "cached_share": _list_of(_number(0, most=1)),
     "concurrency": _list_of(_number(1, whole=True)),
     "rate_per_s": _list_of(_number(1e-6)),
+    "tolerance": _number(0),
     "thresholds": _list_of(threshold_from_text, empty=True),
 }

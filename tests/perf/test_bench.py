@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -98,10 +99,10 @@ def test_an_interrupted_run_goes_on_where_it_was(options: Options, monkeypatch: 
     assert not (options.out / "rounds").exists()
 
 
-def test_other_scores_stop_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perf.parity.TOLERANCE", -1.0)
-    with pytest.raises(ParityError, match="arm 'single_pass': expected the scores of 'single_pass' within"):
-        run_bench(workload(arms=["single_pass"]), options)
+def test_other_scores_stop_the_run(options: Options) -> None:
+    strict = dataclasses.replace(workload(arms=["single_pass"]), tolerance=-1.0)
+    with pytest.raises(ParityError, match=r"arm 'single_pass': expected the scores of 'single_pass' within -1\.0, got"):
+        run_bench(strict, options)
 
 
 def test_a_hit_rate_that_is_not_the_workloads_stops_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
