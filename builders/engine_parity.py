@@ -118,7 +118,7 @@ def import_polygraphy(module: str) -> Any:
         BuilderError: it is not installed.
     """
     try:
-        from polygraphy.logger import G_LOGGER  # noqa: PLC0415 - an optional dependency
+        from polygraphy.logger import G_LOGGER  # noqa: PLC0415 - slow to import
     except ImportError as error:
         raise BuilderError(f"polygraphy: expected it to be installed, got {error}; pip install polygraphy") from error
     G_LOGGER.module_severity = G_LOGGER.CRITICAL

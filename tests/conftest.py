@@ -54,6 +54,19 @@ def zoo_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield serve(folder, [model for name in ZOO for model in models_of(folder, name)], variables=variables)
 
 
+@pytest.fixture(scope="session")
+def toy_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy repository; not to be changed."""
+    from tests.serving import toy
+
+    return toy.write(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="session")
+def toy_server(serve: Serve, toy_repository: Path) -> TritonServer:
+    return serve(toy_repository, ["toy_uncached", "toy_whole", "lookup_whole", "types_whole"])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

@@ -12,18 +12,17 @@ from clients import RankerClient
 from serving.server_store import EmbeddedStore
 from serving.triton import TritonServer
 from tests.conftest import Serve
-from tests.serving import cached_toy, toy
+from tests.serving import cached_toy
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy repository; not to be changed."""
-    return toy.write(tmp_path_factory.mktemp("repository"))
+def repository(toy_repository: Path) -> Path:
+    return toy_repository
 
 
 @pytest.fixture(scope="session")
-def server(serve: Serve, repository: Path) -> TritonServer:
-    return serve(repository, ["toy_uncached", "toy_whole", "lookup_whole", "types_whole"])
+def server(toy_server: TritonServer) -> TritonServer:
+    return toy_server
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+# syntax=docker/dockerfile:1
+# The server: `gpu` on NVIDIA's Triton with TensorRT, `cpu` on the Triton of the wheel nvidia-pytriton.
+#
+#     docker build --target gpu --tag cleave:gpu .      # or, with store and dashboard: deploy/compose.yaml
+#
+# What is pinned for the server is pinned here and nowhere else.
+
+# Triton 2.71.0, CUDA 13.3, TensorRT 11.1.0.106 by its release notes; the build stops if it holds another TensorRT.
+ARG TRITON_TAG=26.07-py3
+# A tag may move, what "sha256:..." names does not: `docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:TAG`.
+ARG TRITON_DIGEST=""
+ARG PYTHON_TAG=3.11.14-slim-bookworm
+
+# The wheel, and the list of what it needs. The list seldom changes, and as long as it does not, the layers that install
+# it are kept.
+FROM python:${PYTHON_TAG} AS wheel
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    > /requirements.txt
+COPY cleave.py ./
+COPY builders builders
+COPY clients clients
+COPY perf perf
+COPY serving serving
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu
+ARG TENSORRT_VERSION=11.1.0.106
+# Without pip, as the image has no ensurepip; the image's pip brings one.
+RUN python3 -m venv --without-pip /opt/cleave
+# torch exports models and needs no GPU for it: the build for processors is smaller by gigabytes.
+RUN --mount=type=bind,from=wheel,source=/requirements.txt,target=/requirements.txt \
+    --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/cleave/bin/python install pip --requirement /requirements.txt \
+    --extra-index-url https://download.pytorch.org/whl/cpu
+# The Python module alone. Its library is the image's, so that what builds a plan is what loads it.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/cleave/bin/python install --no-deps \
+    "tensorrt-cu13==${TENSORRT_VERSION}" "tensorrt-cu13-bindings==${TENSORRT_VERSION}"
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    python3 -m pip --python /opt/cleave/bin/python install --no-cache-dir --no-deps /wheels/*.whl
+# What is pinned, what builds plans, and what Triton loads them with.
+RUN /opt/cleave/bin/python -c "import tensorrt; from serving.plans import installed_tensorrt; \
+    versions = '${TENSORRT_VERSION}', tensorrt.__version__, installed_tensorrt(); \
+    assert len(set(versions)) == 1, f'TensorRT: expected one version, got {versions}; change TENSORRT_VERSION'"
+COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
+# 1000 is `triton-server`, the image's own user. All that a server keeps is in its folder: mount a volume there.
+RUN install --directory --owner=1000 --group=1000 /var/lib/cleave
+ENV PATH=/opt/cleave/bin:${PATH} \
+    HOME=/var/lib/cleave \
+    CLEAVE_BUILD="--target tensorrt --precision float16 --timing-cache .cleave/timing.cache" \
+    CLEAVE_SERVE="--config-name tensorrt"
+USER 1000:1000
+WORKDIR /var/lib/cleave
+# Models to build into the image, as "append vista", and not at the first start. Only for GPUs of the kind that this
+# step sees: `podman build --device nvidia.com/gpu=all` shows it one, a plain `docker build` does not.
+ARG BUILT_MODELS=""
+# hadolint ignore=SC2086
+RUN for model in ${BUILT_MODELS}; do cleave build "$model" --out model_repository ${CLEAVE_BUILD} || exit 1; done
+EXPOSE 8000 8001 8002
+# A first start builds engines; that takes minutes for each model.
+HEALTHCHECK --start-period=1h --interval=10s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+ENTRYPOINT ["cleave-entrypoint"]
+
+
+FROM python:${PYTHON_TAG} AS cpu
+RUN --mount=type=bind,from=wheel,source=/requirements.txt,target=/requirements.txt \
+    --mount=type=cache,target=/root/.cache/pip \
+    pip install --requirement /requirements.txt --extra-index-url https://download.pytorch.org/whl/cpu
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-deps /wheels/*.whl
+COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
+RUN useradd --uid 1000 --home-dir /var/lib/cleave --create-home cleave
+ENV HOME=/var/lib/cleave
+USER 1000:1000
+WORKDIR /var/lib/cleave
+EXPOSE 8000 8001 8002
+HEALTHCHECK --start-period=1h --interval=10s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+ENTRYPOINT ["cleave-entrypoint"]

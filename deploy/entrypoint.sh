@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What a container runs: builds the models that are not there yet, then becomes tritonserver.
+#
+#   CLEAVE_MODELS  what to serve, as "append vista"
+#   CLEAVE_BUILD   further options of `cleave build`, as "--target tensorrt --precision float16"
+#   CLEAVE_SERVE   further options of `cleave serve`, as "--config-name tensorrt"
+#
+# With arguments, these are run instead: `docker run IMAGE cleave inspect append`.
+set -euo pipefail
+
+if (($#)); then
+    exec "$@"
+fi
+if [[ -z ${CLEAVE_MODELS:-} ]]; then
+    echo 'CLEAVE_MODELS: expected models to serve, as "append vista", got none; set it' >&2
+    exit 2
+fi
+repository=model_repository
+read -ra models <<<"$CLEAVE_MODELS"
+read -ra build_options <<<"${CLEAVE_BUILD:-}"
+read -ra serve_options <<<"${CLEAVE_SERVE:-}"
+
+# A build puts all parts of a model in place, each with its manifest. One that was killed meanwhile left some without.
+is_built() {
+    local folder
+    for folder in "$repository/$1"{,_*}/; do
+        [[ -e ${folder}1/manifest.json ]] || return 1
+    done
+}
+
+(
+    flock 9 # containers that share a volume build one after the other, and the second finds everything there
+    for model in "${models[@]}"; do
+        is_built "$model" || cleave build "$model" --out "$repository" "${build_options[@]}"
+    done
+) 9>.build.lock
+
+# Refuses what is there but altered, of another TensorRT or for another GPU, and says how to build it anew.
+exec cleave serve "${models[@]}" --repository "$repository" --exec --host 0.0.0.0 "${serve_options[@]}"
