@@ -21,7 +21,6 @@ from builders.errors import BuilderError, CheckError
 from builders.export import highs_from_graph
 from builders.manifest import VERSION_FOLDER, Manifest
 from builders.parity import cases_of
-from builders.plan import Plan
 from builders.precision import precision_of, rounded_to
 from builders.profiles import Bounds, holds
 from builders.runtime import OnnxRunner
@@ -35,7 +34,7 @@ class VerifyError(CheckError):
     """What is served does not compute what was built."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """Inputs of all parts, a summary among them, as Triton hands them over, and their sizes."""
 
@@ -78,31 +77,29 @@ class Part:
 
 
 def parts_of_repository(
-    repository: Path, manifests: Sequence[Manifest], tested: Callable[[Path, Plan], Tested]
+    repository: Path, manifests: Sequence[Manifest], tested: Callable[[Path], Tested]
 ) -> list[Part]:
     """The parts that have an engine.
 
     Args:
         manifests: of the models of one ranker.
-        tested: from the file of an engine and its record to what runs it.
+        tested: from the file of an engine to what runs it.
     """
     parts = []
     for manifest in manifests:
         if manifest.plan is not None and manifest.artifact is not None:
             folder = repository / manifest.model / VERSION_FOLDER
-            run = tested(folder / manifest.plan.file, manifest.plan)
+            run = tested(folder / manifest.plan.file)
             parts.append(Part(manifest.model, onnx.load(folder / manifest.artifact), manifest.plan.profiles, run))
     return parts
 
 
-def engine_from_file(file: Path, plan: Plan) -> Tested:
+def engine_from_file(file: Path) -> Tested:
     """Runs an engine on the GPU."""
+    import_tensorrt("tensorrt")
     backend = import_polygraphy("polygraphy.backend.trt")
-    trt: Any = import_tensorrt("tensorrt")
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    runtime.engine_host_code_allowed = plan.version_compatible  # such an engine brings the runtime of its version along
-    engine = backend.EngineFromBytes(file.read_bytes(), runtime=runtime)()
-    return lambda profile: backend.TrtRunner(engine, optimization_profile=profile)
+    engine = backend.EngineFromBytes(file.read_bytes)  # which is loaded when it is run, and goes afterwards
+    return lambda profile: backend.TrtRunner(engine, optimization_profile=profile, allocation_strategy="profile")
 
 
 def onnx_runner(model: onnx.ModelProto) -> Any:
@@ -148,40 +145,42 @@ def verify_parts(parts: Sequence[Part], cases: Sequence[Case]) -> Iterator[Verif
         VerifyError: names the first output that differs, where, and by how much.
     """
     for part in parts:
-        tolerance = TOLERANCES[part.precision]
-        reference, largest = onnx_runner(rounded_to(part.model)), 0.0
-        for profile, _bounds in enumerate(part.profiles):
-            inside = [case for case in cases if _first_profile(part, case) == profile]
-            for case, found in zip(inside, _differences(part, reference, profile, inside), strict=True):
-                for difference in found:
-                    if said := difference.beyond(tolerance):
-                        raise VerifyError(
-                            f"{part.name} ({case}): {said} for {part.precision}; build it again, and report it with "
-                            "the model if that does not help"
-                        )
-                    largest = max(largest, difference.size)
+        tolerance, largest = TOLERANCES[part.precision], 0.0
+        for case, difference in _differences(part, cases):
+            if said := difference.beyond(tolerance):
+                raise VerifyError(
+                    f"{part.name} ({case}): {said} for {part.precision}; build it again, and if that "
+                    "does not help report it with the model"
+                )
+            largest = max(largest, difference.size)
         yield Verified(part.name, len(cases), largest, tolerance)
 
 
-def _first_profile(part: Part, case: Case) -> int:
-    return next(number for number, bounds in enumerate(part.profiles) if holds(bounds, case.sizes))
+def _differences(part: Part, cases: Sequence[Case]) -> Iterator[tuple[Case, Difference]]:
+    """Of each output in each case, which runs in the first profile that holds it."""
+    reference = onnx_runner(rounded_to(part.model))
+    profiles = {case: next(n for n, bounds in enumerate(part.profiles) if holds(bounds, case.sizes)) for case in cases}
+    for profile in sorted(set(profiles.values())):
+        inside = [case for case in cases if profiles[case] == profile]
+        try:
+            found = _compared(part, [reference, part.tested(profile)], inside)
+        except import_polygraphy("polygraphy.exception").PolygraphyException as error:
+            where = "; ".join(map(str, inside))
+            raise VerifyError(f"{part.name} ({where}): expected it to run, got: {error}; build it again") from error
+        yield from ((case, each) for case, outputs in zip(inside, found, strict=True) for each in outputs)
 
 
-def _differences(part: Part, reference: Any, profile: int, cases: Sequence[Case]) -> list[list[Difference]]:
-    """Of each case and output, as polygraphy's comparator comes upon them."""
+def _compared(part: Part, runners: Sequence[Any], cases: Sequence[Case]) -> list[list[Difference]]:
+    """The outputs of two runners in each case, as polygraphy's comparator comes upon them."""
     comparator = import_polygraphy("polygraphy.comparator").Comparator
-    names = [value.name for value in part.model.graph.input]
-    feeds = [{name: case.inputs[name] for name in names} for case in cases]
-    if not feeds:
-        return []
     found: list[list[Difference]] = []
 
     def compare(expected: Mapping[str, Any], got: Mapping[str, Any]) -> dict[str, bool]:
-        found.append(
-            [largest_difference(name, np.asarray(values), np.asarray(got[name])) for name, values in expected.items()]
-        )
-        return dict.fromkeys(expected, True)
+        pairs = {name: (np.asarray(values), np.asarray(got[name])) for name, values in expected.items()}
+        found.append([largest_difference(name, *pair) for name, pair in pairs.items()])
+        return dict.fromkeys(pairs, True)  # what is too far apart is for the caller to say
 
-    runs = comparator.run([reference, part.tested(profile)], data_loader=feeds)
-    comparator.compare_accuracy(runs, compare_func=compare)
+    names = [value.name for value in part.model.graph.input]
+    feeds = [{name: case.inputs[name] for name in names} for case in cases]
+    comparator.compare_accuracy(comparator.run(runners, data_loader=feeds), compare_func=compare)
     return found

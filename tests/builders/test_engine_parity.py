@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,10 +20,12 @@ from builders.engine_parity import (
     Tested,
     VerifyError,
     cases_for,
+    import_polygraphy,
     onnx_runner,
     parts_of_repository,
     verify_parts,
 )
+from builders.errors import BuilderError
 from builders.manifest import read_manifest
 from builders.plan import Plan
 from builders.repository import ARTIFACT_FILE, models_of, write_repository
@@ -38,10 +43,10 @@ def plans(cut: Cut) -> dict[str, BuiltPlan]:
     }
 
 
-def onnx_runtime(change: Change = lambda file, graph: None) -> Callable[[Path, Plan], Tested]:
+def onnx_runtime(change: Change = lambda file, graph: None) -> Callable[[Path], Tested]:
     """Runs the graph beside the engine's file in its place."""
 
-    def tested(file: Path, plan: Plan) -> Tested:
+    def tested(file: Path) -> Tested:
         graph = onnx.load(file.with_name(ARTIFACT_FILE))
         change(file, graph)
         return lambda profile: onnx_runner(graph)
@@ -64,7 +69,7 @@ def other_weights(of: str) -> Change:
     return change
 
 
-def test_equal_parts_are_verified_in_every_profile(small_cut: Cut, tmp_path: Path) -> None:
+def test_equal_parts_are_verified(small_cut: Cut, tmp_path: Path) -> None:
     made = parts(small_cut, tmp_path)
     assert [part.name for part in made] == ["small_whole", "small_history_encoder", "small_candidate_scorer"]
     cases = cases_for(small_cut.ranker, made)
@@ -88,6 +93,20 @@ def test_a_changed_part_is_named_with_its_output(part: str, output: str, small_c
         list(verify_parts(made, cases_for(small_cut.ranker, made)))
 
 
+def test_every_case_runs_in_a_profile_that_holds_it(small_cut: Cut, tmp_path: Path) -> None:
+    (whole, *others), asked = parts(small_cut, tmp_path), []
+
+    def tested(profile: int) -> Any:
+        asked.append(profile)
+        return whole.tested(profile)
+
+    profiles = [{"batch": [1, 4], "history": [1, 5]}, {"batch": [1, 4], "history": [6, 12]}]
+    part = dataclasses.replace(whole, profiles=profiles, tested=tested)
+    (verified,) = verify_parts([part], cases_for(small_cut.ranker, [part, *others]))
+    assert verified.num_cases == 5
+    assert asked == [0, 1]
+
+
 def test_sixteen_bits_are_compared_within_their_tolerance(small_cut: Cut, tmp_path: Path) -> None:
     cut = Request("small", precision="float16").narrow(small_cut)
     made = parts(cut, tmp_path)
@@ -102,3 +121,22 @@ def test_an_engine_for_fewer_users_gets_fewer(small_cut: Cut, tmp_path: Path) ->
     cases = cases_for(small_cut.ranker, narrow)
     assert max(case.sizes["batch"] for case in cases) == 2
     assert np.shape(cases[1].inputs["ids"])[0] == 2
+
+
+def test_an_engine_that_does_not_run_is_named(small_cut: Cut, tmp_path: Path) -> None:
+    def broken(profile: int) -> Any:
+        return import_polygraphy("polygraphy.backend.onnxrt").OnnxrtRunner(failing)
+
+    def failing() -> Any:
+        raise import_polygraphy("polygraphy.exception").PolygraphyException("Could not deserialize engine.")
+
+    whole, encoder, _ = parts(small_cut, tmp_path)
+    cases = cases_for(small_cut.ranker, [whole, encoder])
+    with pytest.raises(VerifyError, match=r"^small_whole \(batch 1, .*\): expected it to run, got: Could not"):
+        list(verify_parts([dataclasses.replace(whole, tested=broken)], cases))
+
+
+def test_a_missing_polygraphy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polygraphy.logger", None)
+    with pytest.raises(BuilderError, match=r"^polygraphy: expected it to be installed, got .*; pip install"):
+        import_polygraphy("polygraphy.comparator")
