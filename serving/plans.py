@@ -83,7 +83,7 @@ def _is_an_engine(model_folder: Path, config_name: str | None) -> bool:
         config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig(), allow_unknown_field=True)
     except text_format.ParseError as error:
         raise ServingError(f"{file}: expected a model's config, got: {error}; build the model again") from error
-    return bool(config.platform == "tensorrt_plan")
+    return bool(config.platform == "tensorrt_plan" or config.backend == "tensorrt")
 
 
 def _whole_plan(folder: Path, manifest: Manifest) -> Plan:

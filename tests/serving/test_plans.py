@@ -101,6 +101,12 @@ def test_engines_of_two_builds_are_refused(repository: Path) -> None:
     )
 
 
+def test_a_config_may_name_the_backend_alone(repository: Path) -> None:
+    (repository / "toy_whole" / "configs" / "tensorrt.pbtxt").write_text('backend: "tensorrt" new_field: 1')
+    forge(repository, "toy_whole", None)
+    assert "toy_whole/1/model.plan: expected an engine" in refusal(repository)
+
+
 def test_the_command_is_the_one_that_built_the_engine(repository: Path) -> None:
     command = "cleave build toy --target tensorrt --hardware-compatible --out /models"
     forge(repository, "toy_whole", plan(tensorrt="10.13.3.9"), build_command=command)
