@@ -124,6 +124,9 @@ def _rows_at_a_time(requests: Sequence[Request]) -> int:
 BASELINE = "per_candidate"
 """The arm that ratios are taken to."""
 
+LITSERVE = "litserve"
+"""The arm of another server, and the package that it is: see `perf.litserve_arm`."""
+
 ARMS = {
     arm.name: arm
     for arm in (
@@ -133,11 +136,14 @@ ARMS = {
         Arm("cached", "", _named_row, _single),
     )
 }
-ARM_NAMES = tuple(ARMS)
+ARM_NAMES = (*ARMS, LITSERVE)
+"""Of all arms, those that Triton serves first."""
 
 
 def arm_named(name: str) -> Arm:
     """Raises: PerfError: there is no such arm."""
+    if name == LITSERVE:
+        return Arm(LITSERVE, "", _one_row, _single)
     if name not in ARMS:
         raise PerfError(f"arm {name!r}: expected one of {', '.join(ARM_NAMES)}; correct --arms")
     return ARMS[name]

@@ -19,9 +19,10 @@ from tqdm import tqdm
 from builders.roofline import Machine
 from perf import environment
 from perf.analyzer import Analyzer, find_analyzer
-from perf.arms import Arm, arm_named
+from perf.arms import LITSERVE, Arm, arm_named
 from perf.counters import Counters
 from perf.errors import PerfError
+from perf.litserve_arm import LitServeServer
 from perf.machine import measure as measure_machine
 from perf.plans import check_parity, plans_of_point, warm_up
 from perf.report import model_report, report_of_run
@@ -76,8 +77,8 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
         for name in workload.models:
             subject = subject_of(name, workload.sizes.get(name, ""), options.repository)
             run = ModelRun(workload, subject, limits, analyzer, arms, points, options.out, progress)
-            with _server(subject, options, arms) as counters:
-                models[name] = run.measure(counters)
+            with _server(subject, options, arms) as counters, _litserve(subject, workload) as litserve:
+                models[name] = run.measure(counters, litserve)
     report = report_of_run(
         workload,
         models,
@@ -89,6 +90,18 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
         versions=environment.versions(analyzer.version),
     )
     return report
+
+
+@contextmanager
+def _litserve(subject: Subject, workload: Workload) -> Iterator[LitServeServer | None]:
+    """The other server, where it is asked for."""
+    if LITSERVE not in workload.arms:
+        yield None
+        return
+    if workload.rate_per_s:
+        raise PerfError(f"arm {LITSERVE!r}: expected a workload without rate_per_s, got one; leave one of them out")
+    with LitServeServer(subject.name, subject.size) as server:
+        yield server
 
 
 def forget_rounds(out: Path) -> None:
@@ -124,7 +137,7 @@ class ModelRun:
     out: Path
     progress: tqdm[Any]
 
-    def measure(self, counters: Counters) -> dict[str, Any]:
+    def measure(self, counters: Counters, litserve: LitServeServer | None) -> dict[str, Any]:
         """The model's part of the report."""
         name = self.subject.ranker_name
         rounds = {(place, number): self._kept(place, number) for number in self._numbers for place in self._places}
@@ -137,12 +150,17 @@ class ModelRun:
             self.progress.set_description(f"{name}: parity at {point}")
             plans[place] = self._plans(place, point, counters)
             if any(rounds[place, number] is None for number in self._numbers):
-                differences[place] = check_parity(counters.url, name, plans[place], self.workload.tolerance)
+                differences[place] = check_parity(
+                    counters.url, name, plans[place], self.workload.tolerance, litserve
+                )
                 warm_up(counters.url, name, plans[place])
-                self._unmeasured_turn(plans[place], point, counters)
+                if point.load.concurrency != 1:
+                    # Requests that meet are served in batches, whose sizes the server shall have seen.
+                    for plan in plans[place]:
+                        self._turn(plan, point, counters, litserve)
         for (place, number), kept in rounds.items():
             if kept is None:
-                rounds[place, number] = self._round(place, number, plans[place], counters)
+                rounds[place, number] = self._round(place, number, plans[place], counters, litserve)
         return model_report(self.subject, self.limits, self.points, plans, rounds, differences)
 
     @property
@@ -159,18 +177,20 @@ class ModelRun:
         stem = inputs / f"{self.subject.ranker_name}-{place}"
         return plans_of_point(self.workload, point, self.subject, self.arms, counters.url, stem)
 
-    def _unmeasured_turn(self, plans: Sequence[Plan], point: Point, counters: Counters) -> None:
-        """Requests that meet are served in batches, whose sizes the server shall have seen."""
-        if point.load.concurrency != 1:
-            for plan in plans:
-                run_turn(self.analyzer, plan, self.subject.ranker_name, counters)
+    def _turn(self, plan: Plan, point: Point, counters: Counters, litserve: LitServeServer | None) -> Turn:
+        if plan.order is None:
+            assert litserve is not None
+            return litserve.turn(plan.traffic, point.load.concurrency or 1)
+        return run_turn(self.analyzer, plan, self.subject.ranker_name, counters)
 
-    def _round(self, place: int, number: int, plans: Sequence[Plan], counters: Counters) -> dict[str, Turn]:
+    def _round(
+        self, place: int, number: int, plans: Sequence[Plan], counters: Counters, litserve: LitServeServer | None
+    ) -> dict[str, Turn]:
         """Every arm once; in every other round in reverse, so that none profits from its place."""
         turns = {}
         for plan in plans if number % 2 == 0 else reversed(plans):
             self.progress.set_description(f"{self.subject.ranker_name}: {plan.arm.name}")
-            turns[plan.arm.name] = run_turn(self.analyzer, plan, self.subject.ranker_name, counters)
+            turns[plan.arm.name] = self._turn(plan, self.points[place], counters, litserve)
             self.progress.update()
         file = self._file(place, number)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from perf.analyzer import Order
-from perf.arms import BASELINE, DEADLINE_S, Arm, ArmClient, Request
+from perf.arms import BASELINE, DEADLINE_S, LITSERVE, Arm, ArmClient, Request
+from perf.litserve_arm import LitServeServer
 from perf.parity import Parity
 from perf.subject import Subject
-from perf.traffic import USER_PREFIX, arrivals_us, draw_traffic, write_messages
+from perf.traffic import USER_PREFIX, Messages, arrivals_us, draw_traffic, write_messages
 from perf.turn import ENCODER, Plan
 from perf.workload import Point, Workload
 
@@ -29,6 +30,9 @@ def plans_of_point(
 def _plan(workload: Workload, point: Point, subject: Subject, arm: Arm, url: str, stem: Path) -> Plan:
     ranker = subject.cut.ranker
     traffic = draw_traffic(workload, point, ranker, workload.requests_of(arm.name), subject.highs)
+    if arm.name == LITSERVE:
+        count = sum(request.num_candidates for request in traffic.requests)
+        return Plan(arm, traffic, Messages(Path(), 1, (1,) * len(traffic.requests)), None, count, count)
     measured = [_measured_part(workload, arm, request) for request in traffic.requests]
     with ArmClient(url, ranker.name, arm) as client:
         messages = write_messages(arm, client.signature, measured, stem.with_suffix(".json"))
@@ -57,7 +61,9 @@ def _measured_part(workload: Workload, arm: Arm, request: Request) -> Request:
     return request.first_candidates(workload.measured_candidates)
 
 
-def check_parity(url: str, ranker: str, plans: Sequence[Plan], tolerance: float) -> dict[str, float]:
+def check_parity(
+    url: str, ranker: str, plans: Sequence[Plan], tolerance: float, litserve: LitServeServer | None = None
+) -> dict[str, float]:
     """The largest difference of each arm's scores from those of the arms before, for one request of the point.
 
     An arm that keeps summaries is asked twice: it encodes, and then finds what it kept.
@@ -69,6 +75,10 @@ def check_parity(url: str, ranker: str, plans: Sequence[Plan], tolerance: float)
     whole = dataclasses.replace(plans[0].traffic.requests[0], user_id=PARITY_USER)
     for plan in plans:
         request = whole.first_candidates(int(whole.num_candidates / plan.scale))
+        if plan.order is None:
+            assert litserve is not None
+            differences[plan.arm.name] = parity.check(plan.arm.name, litserve.scores(request))
+            continue
         with ArmClient(url, ranker, plan.arm) as client:
             scores = [client.scores(request) for _ in range(1 + plan.arm.keeps_summaries)]
             if plan.arm.keeps_summaries:
@@ -79,7 +89,7 @@ def check_parity(url: str, ranker: str, plans: Sequence[Plan], tolerance: float)
 
 def warm_up(url: str, ranker: str, plans: Sequence[Plan]) -> None:
     """Every shape once by every arm: the first run of a shape allocates memory."""
-    for plan in plans:
+    for plan in (plan for plan in plans if plan.order is not None):
         seen = {_shapes(plan.traffic.requests[0])}
         with ArmClient(url, ranker, plan.arm) as client:
             for request in plan.traffic.requests:

@@ -172,7 +172,8 @@ def _stages(axes: Axes, arms: Arms) -> None:
             lefts[name] += share
         axes.barh(0, 0, color=colour_of(stage), label=stage)
     for name, arm in arms.items():
-        axes.text(102, rows[name], milliseconds(sum(arm["stages_ms"].values())), va="center")
+        total = sum(arm["stages_ms"].values())
+        axes.text(102, rows[name], milliseconds(total) if total else "not known", va="center")
     axes.set_xlim(0, 132)
     axes.set_xticks(range(0, 101, 25), [f"{share}%" for share in range(0, 101, 25)])
     axes.legend(

@@ -159,7 +159,7 @@ def arm_report(
         "stages_ms": stages,
         "server": turns[-1].server,
         "score_difference": differences.get(plan.arm.name),
-        "command": ["perf_analyzer", *plan.order.flags()],
+        "command": ["perf_analyzer", *plan.order.flags()] if plan.order else None,
     }
 
 

@@ -40,7 +40,8 @@ class Plan:
     arm: Arm
     traffic: Traffic
     messages: Messages
-    order: Order
+    order: Order | None
+    """None for an arm that is not asked through perf_analyzer."""
     candidates: int
     of: int
     arrivals_us: tuple[int, ...] = ()
@@ -77,6 +78,7 @@ def run_turn(analyzer: Analyzer, plan: Plan, ranker: str, counters: Counters) ->
     Raises:
         PerfError: perf_analyzer fails, server and client count differently, or the hit rate is not the workload's.
     """
+    assert plan.order is not None
     keeps = plan.arm.keeps_summaries
     if keeps:
         _set_summaries(counters.url, plan.arm.model(ranker), plan.traffic)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from perf import litserve_arm
+from perf.arms import Request
+from perf.errors import PerfError
+from perf.litserve_arm import LitServeServer
+from perf.traffic import Traffic
+
+REQUESTS = tuple(
+    Request({"history_items": np.arange(3)}, {}, {"candidate_items": np.array([first, first + 1])})
+    for first in range(5)
+)
+TRAFFIC = Traffic(REQUESTS, (False,) * len(REQUESTS))
+
+
+class Items(BaseHTTPRequestHandler):
+    """Gives the candidates' ids back as their scores; refuses the candidate 100."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        items = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["candidate_items"]
+        body = json.dumps(items).encode()
+        self.send_response(500 if 100 in items else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LitServeServer]:
+    """A server of the same protocol, in this process."""
+    monkeypatch.setattr(litserve_arm.importlib.util, "find_spec", lambda name: True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Items) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        found = LitServeServer("append")
+        found.port = http.server_address[1]
+        yield found
+        http.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_every_request_is_sent_once_and_timed(server: LitServeServer, concurrency: int) -> None:
+    turn = server.turn(TRAFFIC, concurrency)
+    assert (turn.requests, len(turn.latencies_ms), turn.candidates) == (5, 5, 10)
+    assert 0 < max(turn.latencies_ms) <= turn.seconds * 1000
+
+
+def test_scores_are_in_the_order_of_the_candidates(server: LitServeServer) -> None:
+    np.testing.assert_array_equal(server.scores(REQUESTS[3]), [3, 4])
+
+
+def test_a_refused_request_stops_the_turn(server: LitServeServer) -> None:
+    refused = Request({}, {}, {"candidate_items": np.array([100])})
+    with pytest.raises(PerfError, match=r"litserve: expected 1 answers, got 0: .*status 200, got 500"):
+        server.turn(Traffic((refused,), (False,)), 1)
+
+
+def test_without_the_package_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litserve_arm.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PerfError, match=r"arm 'litserve': expected the package litserve.*cleave\[litserve\]"):
+        LitServeServer("append")
