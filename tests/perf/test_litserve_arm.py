@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from perf import litserve_arm
 from perf.arms import Request
 from perf.errors import PerfError
 from perf.litserve_arm import LitServeServer
@@ -41,7 +40,7 @@ class Items(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LitServeServer]:
     """A server of the same protocol, in this process."""
-    monkeypatch.setattr(litserve_arm.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     with ThreadingHTTPServer(("127.0.0.1", 0), Items) as http:
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
@@ -70,6 +69,6 @@ def test_a_refused_request_stops_the_turn(server: LitServeServer) -> None:
 
 
 def test_without_the_package_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(litserve_arm.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PerfError, match=r"arm 'litserve': expected the package litserve.*cleave\[litserve\]"):
         LitServeServer("append")
