@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from perf.arms import LITSERVE, Request
 from perf.errors import PerfError
 from perf.traffic import Traffic
 from perf.turn import Turn
-from serving.ports import LOOPBACK
+from serving.ports import LOOPBACK, Ports, choose_ports
 
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 600.0
@@ -48,7 +47,7 @@ class LitServeServer:
                 "leave the arm out with --arms"
             )
         self.name, self.size = name, size
-        self.port = _free_port()
+        self.port = choose_ports(LOOPBACK, Ports()).http
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -130,13 +129,6 @@ class LitServeServer:
         )
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind((LOOPBACK, 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
 def _body(request: Request) -> bytes:
     """As people send it: JSON, a list for each input, without padding."""
     arrays = {**request.history, **request.request, **request.candidates}
@@ -152,7 +144,7 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> Any:
     return json.loads(text)
 
 
-def _times(bodies: Sequence[bytes], concurrency: int, port: int) -> list[tuple[float, float]]:
+def _times(bodies: Sequence[bytes], concurrency: int, port: int | None) -> list[tuple[float, float]]:
     """When each request was sent and answered, in seconds; a thread and a connection for each that is under way."""
     waiting = iter(bodies)
     lock = threading.Lock()

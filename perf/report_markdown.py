@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from builders.report import markdown_table
 from perf.thresholds import Verdict
 
 NOT_KNOWN = "-"
@@ -37,7 +38,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield f"{point_text(point['at'])}:"
             yield ""
-            yield from _table(table_cells(point["arms"]))
+            head, *rows = table_cells(point["arms"])
+            yield markdown_table(head, rows)
             for note in notes(point["arms"]):
                 yield ""
                 yield note
@@ -102,14 +104,6 @@ def notes(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 f"* {name} was sent one in {arm['in_proportion']:,.0f} of the candidates of each request; its "
                 "latencies are in proportion."
             )
-
-
-def _table(rows: Iterator[list[str]]) -> Iterator[str]:
-    head, *body = rows
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in body:
-        yield f"| {' | '.join(row)} |"
 
 
 def _noise(share: float | None) -> str:
