@@ -11,7 +11,6 @@ import numpy as np
 
 from builders.catalogue import read_catalogue
 from builders.draw import AnyArray, Arrays, draw_inputs
-from builders.evaluate import evaluate
 from builders.item_table import id_tensor, with_item_table
 from builders.parity import Case, Parts, check_item_table, prove
 from builders.precision import cut_with_precision, rounded_to
@@ -19,7 +18,8 @@ from builders.sources import load_ranker
 from builders.spec import Ranker
 from builders.split import Cut, cut_ranker
 from builders.summary_dtype import with_summary_dtype
-from builders.train import max_events_of
+from builders.training.evaluate import evaluate
+from builders.training.train import max_events_of
 
 COMPARED_SEEDS = 8
 """Random requests at `opt` over which the score difference of a narrower summary is taken."""
@@ -129,7 +129,7 @@ def test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> 
     Args:
         path: a GroupLens folder; by default MovieLens-100k.
     """
-    from builders import data as datasets  # noqa: PLC0415 - only zoo models are evaluated
+    from builders.training import data as datasets  # noqa: PLC0415 - only zoo models are evaluated
     from builders.zoo import movielens  # noqa: PLC0415
 
     if not isinstance(ranker.module, movielens.MovieLensModel):

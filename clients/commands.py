@@ -14,7 +14,7 @@ from clients.ranking import Ranking
 from clients.signature import USER, Axis, Signature
 
 if TYPE_CHECKING:
-    from builders.data import MovieLens
+    from builders.training.data import MovieLens
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -50,7 +50,7 @@ def rank_catalogue(options: argparse.Namespace) -> int:
         DataError: no such data or user.
         RankerError: the server does not answer, or not to this model.
     """
-    from builders import data as datasets  # noqa: PLC0415 - polars is slow to import
+    from builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
 
     if options.by_id and options.arm != CACHED:
         raise InvalidRequestError(f"--by-id: expected --arm {CACHED}, got {options.arm}; leave out one of them")

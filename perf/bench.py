@@ -178,10 +178,13 @@ class ModelRun:
         return plans_of_point(self.workload, point, self.subject, self.arms, counters.url, stem)
 
     def _turn(self, plan: Plan, point: Point, counters: Counters, litserve: LitServeServer | None) -> Turn:
+        before = environment.processor_time()
         if plan.order is None:
             assert litserve is not None
-            return litserve.turn(plan.traffic, point.load.concurrency or 1)
-        return run_turn(self.analyzer, plan, self.subject.ranker_name, counters)
+            turn = litserve.turn(plan.traffic, point.load.concurrency or 1)
+        else:
+            turn = run_turn(self.analyzer, plan, self.subject.ranker_name, counters)
+        return dataclasses.replace(turn, stolen=environment.processor_time().stolen_since(before))
 
     def _round(
         self, place: int, number: int, plans: Sequence[Plan], counters: Counters, litserve: LitServeServer | None

@@ -13,8 +13,8 @@ from perf.measure import measure, table
 
 def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None) -> int:
     """Every step is a command that can be run by itself, and is printed as one."""
-    from builders import data as datasets  # noqa: PLC0415 - polars is slow to import
     from builders.repository import DEFAULT_FOLDER  # noqa: PLC0415 - torch is slow to import
+    from builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
     from perf.server import keeps_summaries, server_with_store  # noqa: PLC0415
 
     data = datasets.load(data_path)

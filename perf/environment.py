@@ -6,7 +6,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PACKAGES = ("cleave", "nvidia-pytriton", "onnxruntime", "onnx", "torch", "numpy", "tritonclient")
 
@@ -24,6 +24,25 @@ def machine() -> dict[str, Any]:
 def load_average() -> float:
     """Processes that ran or wanted to during the last minute: on an idle machine below 0.5."""
     return os.getloadavg()[0]
+
+
+class ProcessorTime(NamedTuple):
+    """Ticks of all processors since the machine was started."""
+
+    busy: int
+    stolen: int
+    """Ticks in which work was ready and the host let other machines run."""
+
+    def stolen_since(self, before: ProcessorTime) -> float:
+        """The share of the processor time asked for since then that the host did not give."""
+        busy, stolen = self.busy - before.busy, self.stolen - before.stolen
+        return stolen / (busy + stolen) if stolen else 0.0
+
+
+def processor_time() -> ProcessorTime:
+    """Of now, by `/proc/stat` (proc(5))."""
+    user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return ProcessorTime(user + nice + system + irq + softirq, stolen)
 
 
 def versions(analyzer: str) -> dict[str, str]:

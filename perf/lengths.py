@@ -92,7 +92,7 @@ class MovieLens:
 
 @cache
 def _ratings_of_users() -> NDArray[np.int64]:
-    from builders import data  # noqa: PLC0415 - polars is slow to import
+    from builders.training import data  # noqa: PLC0415 - polars is slow to import
 
     return np.diff(data.load().starts)
 

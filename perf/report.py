@@ -157,6 +157,7 @@ def arm_report(
         "predicted_ms": expected.roofline_ms,
         "limit_ms": expected.limit_ms,
         "stages_ms": stages,
+        "stolen": float(np.median([turn.stolen for turn in turns])),
         "server": turns[-1].server,
         "score_difference": differences.get(plan.arm.name),
         "command": ["perf_analyzer", *plan.order.flags()] if plan.order else None,

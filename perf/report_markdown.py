@@ -13,6 +13,10 @@ IDLE_LOAD = 0.5
 """Load average below which a machine has nothing else to do."""
 
 
+WORTH_TELLING = 0.02
+"""Share of the processor time that the host keeps, above which the report says so."""
+
+
 def markdown(report: Mapping[str, Any]) -> str:
     """The whole report."""
     return "\n".join(_lines(report)) + "\n"
@@ -55,18 +59,25 @@ def machine_text(report: Mapping[str, Any]) -> str:
     """What a run was made on and with."""
     machine = report["machine"]
     before, after = machine["load_average"]
+    busy = " The machine was shared with other work." if before > IDLE_LOAD else ""
     peaks = ""
     if limits := machine.get("limits"):
         peaks = (
             f" Measured in the same run: {limits['matrix_flops_per_s'] / 1e9:,.0f} GFLOP/s of matrix products, "
             f"{limits['memory_bytes_per_s'] / 1e9:,.1f} GB/s of memory."
         )
+    if (stolen := _most_stolen(report)) >= WORTH_TELLING:
+        busy += f" Its host kept up to {stolen:.0%} of an arm's processor time for other machines."
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    busy = " The machine was shared with other work." if before > IDLE_LOAD else ""
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
         f"{machine['system']}; load average {before:.1f} before and {after:.1f} after the run.{busy}{peaks} {versions}."
     )
+
+
+def _most_stolen(report: Mapping[str, Any]) -> float:
+    points = (point for model in report["models"].values() for point in model["points"])
+    return max((arm["stolen"] for point in points for arm in point["arms"].values()), default=0.0)
 
 
 def point_text(at: Mapping[str, Any]) -> str:

@@ -66,6 +66,8 @@ class Turn:
     stages_ms: dict[str, float]
     server: dict[str, dict[str, float]] = field(default_factory=dict)
     """Requests and rows that each model served, and its mean microseconds in each stage."""
+    stolen: float = 0.0
+    """The share of the processor time asked for that the machine's host gave to others."""
 
     @property
     def candidates_per_s(self) -> float:

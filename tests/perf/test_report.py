@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perf.colours import COLOURS
+from perf.environment import ProcessorTime, processor_time
 from perf.plots import plots_of_model, points_along
 from perf.report_files import read_report, write_report
 from perf.report_markdown import markdown
@@ -65,6 +66,19 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def test_what_the_host_kept_of_the_processor_time_is_said(report: dict[str, Any]) -> None:
+    assert "for other machines" not in markdown(report)
+    report["models"]["append"]["points"][-1]["arms"]["cached"]["stolen"] = 0.21
+    assert "Its host kept up to 21% of an arm's processor time for other machines." in markdown(report)
+
+
+def test_stolen_time_is_a_share_of_what_was_asked_for() -> None:
+    before = ProcessorTime(busy=100, stolen=10)
+    assert ProcessorTime(busy=130, stolen=20).stolen_since(before) == 0.25
+    assert before.stolen_since(before) == 0.0
+    assert processor_time().busy > 0
 
 
 def test_markdown_has_every_arm_of_every_model(report: dict[str, Any]) -> None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from builders import data
 from builders.files import read_records, write_records
 from builders.sources import zoo_sizes
-from builders.train import Settings, fit
+from builders.training import data
+from builders.training.train import Settings, fit
 
-TRIALS = Path(__file__).parent / "zoo" / "tuning.json"
+TRIALS = Path(__file__).parent.parent / "zoo" / "tuning.json"
 """Every trial of every model, written by `cleave tune`; the best of a model's are its defaults in training."""
 
 GRID: dict[str, tuple[float, ...]] = {"learning_rate": (1e-3, 3e-3), "dropout": (0.1, 0.3), "width": (16, 32)}

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from builders import data, data_download
-from builders.data import DataError, MovieLens
-from builders.data_examples import (
+from builders.training import data, data_download
+from builders.training.data import DataError, MovieLens
+from builders.training.data_examples import (
     LARGEST_BATCH,
     MAX_TOKENS,
     Part,
@@ -27,7 +27,7 @@ from builders.data_examples import (
     part_bounds,
     split_by_length,
 )
-from builders.data_movielens import GENRES
+from builders.training.data_movielens import GENRES
 from builders.zoo import ZOO, movielens
 from tests.builders.synthetic import synthetic_movielens
 

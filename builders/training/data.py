@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builders.data_download import FILES, download_movielens_100k, is_complete
-from builders.data_movielens import AGES, GENRES, DataError, IntArray, MovieLens
+from builders.training.data_download import FILES, download_movielens_100k, is_complete
+from builders.training.data_movielens import AGES, GENRES, DataError, IntArray, MovieLens
 
 __all__ = ["CACHE", "DataError", "MovieLens", "load"]
 

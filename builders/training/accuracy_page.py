@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builders.accuracy import Accuracy, Row
 from builders.files import write_text
 from builders.report import byte_quantity, markdown_table, quantity
-from builders.train import Settings
-from builders.tune import GRID, Trial, best_trial
+from builders.training.accuracy import Accuracy, Row
+from builders.training.train import Settings
+from builders.training.tune import GRID, Trial, best_trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +54,10 @@ Written by
 
     {command}
 
-Every model is trained on {found.data} with the same loop and the same budget (`builders/train.py`); {seeds} seeds. The
-test part is the last tenth of each user's ratings in time order, each scored with exactly the history before it; the
-label is a rating of at least 4 stars. NE is the log loss over the entropy of the part's own base rate: below 1 is
-better than knowing that rate alone. A mean is followed by the standard deviation over the seeds. FLOPs and bytes are
+Every model is trained on {found.data} with the same loop and the same budget (`builders/training/train.py`); {seeds}
+seeds. The test part is the last tenth of each user's ratings in time order, each scored with exactly the history before
+it; the label is a rating of at least 4 stars. NE is the log loss over the entropy of the part's own base rate: below 1
+is better than knowing that rate alone. A mean is followed by the standard deviation over the seeds. FLOPs and bytes are
 those of one request ({request}), as `cleave inspect` counts them; concat's shorter candidate axis takes
 several calls, which add up to the same.
 

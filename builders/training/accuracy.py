@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from builders import data
 from builders.cost import Flops
 from builders.errors import BuilderError
 from builders.export import highs_from_graph, onnx_from_ranker
@@ -19,9 +18,10 @@ from builders.sizes import probe
 from builders.sources import random_ranker, zoo_sizes
 from builders.spec import Ranker
 from builders.split import cut_ranker
-from builders.train import Settings, train
-from builders.train_output import save, train_command
-from builders.tune import tuned
+from builders.training import data
+from builders.training.train import Settings, train
+from builders.training.train_output import save, train_command
+from builders.training.tune import tuned
 from builders.zoo import BASELINES
 
 WEIGHTS_SEED = 0

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import accuracy, accuracy_page, data, sources, train, tune
-from builders.accuracy import Accuracy, Costs, Row, Run
+from builders import sources
 from builders.errors import BuilderError
-from builders.train import Settings
-from builders.tune import GRID, Trial
+from builders.training import accuracy, accuracy_page, data, train, tune
+from builders.training.accuracy import Accuracy, Costs, Row, Run
+from builders.training.train import Settings
+from builders.training.tune import GRID, Trial
 from tests.builders.synthetic import synthetic_movielens
 from tests.zoo_cuts import zoo_cut
 

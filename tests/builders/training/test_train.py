@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 import cleave
-from builders import data, sources, train
-from builders.accuracy import read_runs
-from builders.data import MovieLens
-from builders.data_examples import block_rows, exact_rows
-from builders.evaluate import evaluate, predict
-from builders.metrics import Metrics, MetricsError
+from builders import sources
 from builders.sources import MODELS, SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
-from builders.train import Settings, Trained, TrainingError
-from builders.train_output import OPTIONS, save, train_command
-from builders.tune import tuned
+from builders.training import data, train
+from builders.training.accuracy import read_runs
+from builders.training.data import MovieLens
+from builders.training.data_examples import block_rows, exact_rows
+from builders.training.evaluate import evaluate, predict
+from builders.training.metrics import Metrics, MetricsError
+from builders.training.train import Settings, Trained, TrainingError
+from builders.training.train_output import OPTIONS, save, train_command
+from builders.training.tune import tuned
 from builders.zoo import ZOO
 from builders.zoo.movielens import MovieLensModel
 from tests.builders.synthetic import synthetic_movielens
 
 SMALL = {"layers": 1, "width": 8, "heads": 1, "dropout": 0.0}
 SETTINGS = Settings(seed=3, epochs=6, learning_rate=1e-2, weight_decay=0.01, batch=128, patience=6)
-ACCURACY = Path(__file__).parents[2] / "docs" / "accuracy.json"
+ACCURACY = Path(__file__).parents[3] / "docs" / "accuracy.json"
 WEIGHTS_LIMIT_BYTES = 1_000_000
 
 
@@ -102,7 +103,7 @@ def test_parts_of_a_step_add_up(synthetic: MovieLens, monkeypatch: pytest.Monkey
     rows = block_rows(synthetic, "train", 4).take(np.arange(0, 200, 7))
     losses, gradients = [], []
     for max_tokens in (1 << 13, 1):
-        monkeypatch.setattr("builders.data_examples.MAX_TOKENS", max_tokens)
+        monkeypatch.setattr("builders.training.data_examples.MAX_TOKENS", max_tokens)
         module = random_ranker("append", {**SMALL, "num_items": synthetic.num_items}).module
         assert isinstance(module, MovieLensModel)
         losses.append(train._step(module.eval(), torch.optim.SGD(module.parameters()), synthetic, rows, max_events=64))
@@ -119,7 +120,7 @@ def test_it_stops_when_validation_gets_no_better(synthetic: MovieLens, monkeypat
         found = evaluate(*arguments)
         return dataclasses.replace(found, auc=next(aucs)) if len(arguments) == 5 else found
 
-    monkeypatch.setattr("builders.train.evaluate", fake)
+    monkeypatch.setattr("builders.training.train.evaluate", fake)
     settings = dataclasses.replace(SETTINGS, patience=2)
     assert train.train("append", synthetic, SMALL, settings, show_progress=False).best_epoch == 2
 
@@ -186,7 +187,7 @@ def test_committed_weights(file: Path) -> None:
 
 def test_committed_weights_know_movielens_100k() -> None:
     """By blocks instead of exact histories, and one block in eight: an estimate in a hundredth of the time."""
-    movies = data.load(cache=Path(__file__).parents[2] / data.CACHE)
+    movies = data.load(cache=Path(__file__).parents[3] / data.CACHE)
     assert (movies.num_users, movies.num_items, movies.num_ratings) == (943, 1682, 100_000)
     ranker = load_ranker("append")
     rows = block_rows(movies, "test", 16)

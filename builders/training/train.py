@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from builders.data_examples import Batch, Rows, batch_of, block_rows, split_by_length
-from builders.data_movielens import MovieLens
 from builders.errors import BuilderError
-from builders.evaluate import Score, evaluate
-from builders.metrics import Metrics
 from builders.sources import Sizes, random_ranker, zoo_sizes
 from builders.spec import Ranker
+from builders.training.data_examples import Batch, Rows, batch_of, block_rows, split_by_length
+from builders.training.data_movielens import MovieLens
+from builders.training.evaluate import Score, evaluate
+from builders.training.metrics import Metrics
 from builders.zoo.movielens import MovieLensModel
 
 BLOCK = 16
