@@ -105,12 +105,3 @@ def test_every_file_it_names_is_there() -> None:
     assert names
     for name in names:
         assert (ROOT / name).is_file(), name
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "name", sorted(folder.name.removesuffix("_whole") for folder in (ROOT / "model_repository").glob("*_whole"))
-)
-def test_the_committed_configs_are_those_of_this_build(name: str) -> None:
-    done = run(f"cleave build {name} --check", ROOT)
-    assert done.returncode == 0, done.stdout

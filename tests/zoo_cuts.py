@@ -1,4 +1,4 @@
-"""Small cuts of the zoo, made once a session: an export takes seconds."""
+"""Cuts of the zoo as it is committed, trained weights and all, made once a session: an export takes seconds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from builders.sources import load_ranker
 from builders.spec import Ranker
 from builders.split import Cut, cut_ranker
+from builders.zoo.movielens import NUM_ITEMS
 
-NUM_ITEMS = 50
-WIDTH = 16
+__all__ = ["NUM_ITEMS", "randomized", "zoo_cut"]
 
 
 def randomized(ranker: Ranker, seed: int = 0) -> Ranker:
@@ -26,6 +26,8 @@ def randomized(ranker: Ranker, seed: int = 0) -> Ranker:
 
 @functools.cache
 def zoo_cut(name: str) -> Cut:
-    """The cut of a small model of the zoo."""
-    cut, _ = cut_ranker(randomized(load_ranker(name, {"num_items": NUM_ITEMS, "width": WIDTH})))
+    """The cut of a model of the zoo."""
+    ranker = load_ranker(name)
+    ranker.module.eval()
+    cut, _ = cut_ranker(ranker)
     return cut

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,12 @@ class Append(movielens.MovieLensModel):
 
 
 def append(
-    num_items: int = movielens.NUM_ITEMS, layers: int = 2, width: int = 32, heads: int = 2, dropout: float = 0.1
+    num_items: int = movielens.NUM_ITEMS,
+    max_events: int = movielens.HISTORY.max,
+    layers: int = 2,
+    width: int = 32,
+    heads: int = 2,
+    dropout: float = 0.1,
 ) -> Ranker:
-    module = Append(num_items, movielens.HISTORY.max, layers, width, heads, dropout)
-    return movielens.ranker("append", module, num_items)
+    module = Append(num_items, max_events, layers, width, heads, dropout)
+    return movielens.ranker("append", module, num_items, replace(movielens.HISTORY, max=max_events))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +48,12 @@ class Concat(movielens.MovieLensModel):
 
 
 def concat(
-    num_items: int = movielens.NUM_ITEMS, layers: int = 2, width: int = 32, heads: int = 2, dropout: float = 0.1
+    num_items: int = movielens.NUM_ITEMS,
+    max_events: int = HISTORY.max,
+    layers: int = 2,
+    width: int = 32,
+    heads: int = 2,
+    dropout: float = 0.1,
 ) -> Ranker:
-    module = Concat(num_items, HISTORY.max, layers, width, heads, dropout)
-    return movielens.ranker("concat", module, num_items, HISTORY, CANDIDATES)
+    module = Concat(num_items, max_events, layers, width, heads, dropout)
+    return movielens.ranker("concat", module, num_items, replace(HISTORY, max=max_events), CANDIDATES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -93,7 +95,12 @@ class Hstu(movielens.MovieLensModel):
 
 
 def hstu(
-    num_items: int = movielens.NUM_ITEMS, layers: int = 2, width: int = 32, heads: int = 2, dropout: float = 0.1
+    num_items: int = movielens.NUM_ITEMS,
+    max_events: int = movielens.HISTORY.max,
+    layers: int = 2,
+    width: int = 32,
+    heads: int = 2,
+    dropout: float = 0.1,
 ) -> Ranker:
-    module = Hstu(num_items, movielens.HISTORY.max, layers, width, heads, dropout)
-    return movielens.ranker("hstu", module, num_items)
+    module = Hstu(num_items, max_events, layers, width, heads, dropout)
+    return movielens.ranker("hstu", module, num_items, replace(movielens.HISTORY, max=max_events))

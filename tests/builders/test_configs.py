@@ -13,7 +13,6 @@ from tritonclient.grpc import model_config_pb2
 
 from builders.artifacts import artifacts_of
 from builders.configs import MAX_BATCH_SIZE, configs, texts_of
-from builders.repository import DEFAULT_FOLDER
 from builders.spec import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID, signature_json
 from builders.split import Cut
 from builders.zoo import ZOO
@@ -164,15 +163,3 @@ def test_signatures_have_an_entry_for_every_input_and_output_of_the_config(cut: 
         published = signature(config)
         assert set(published["inputs"]) == set(entries(config.input))
         assert set(published["outputs"]) == set(entries(config.output))
-
-
-@pytest.mark.parametrize("name", ["append", "concat"])
-def test_committed_configs_have_what_does_not_depend_on_the_weights(name: str) -> None:
-    """Whether they are those of a build, `cleave build --check` says; it exports the model in full size."""
-    for model, config in parsed(zoo_cut(name)).items():
-        committed = text_format.Parse(
-            (ROOT / DEFAULT_FOLDER / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
-        )
-        assert set(entries(committed.input)) == set(entries(config.input))
-        assert set(entries(committed.output)) == set(entries(config.output))
-        assert signature(committed)["axes"] == signature(config)["axes"]

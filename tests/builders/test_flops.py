@@ -8,10 +8,10 @@ import pytest
 
 from builders.cost import MATRIX_PRODUCTS
 from builders.report import report_dict
-from builders.sources import random_ranker
+from builders.sources import WEIGHTS, random_ranker, trained_sizes, zoo_sizes
 from builders.split import Cut, cut_ranker
 from builders.zoo import ZOO
-from tests.zoo_cuts import WIDTH, zoo_cut
+from tests.zoo_cuts import zoo_cut
 
 LAYERS, D, HEADS, N, M = 3, 128, 4, 1024, 512
 SIZES = {"history": N, "candidates": M}
@@ -76,9 +76,14 @@ def test_the_scorer_of_append_projects_no_key_and_no_value() -> None:
     assert not [name for name in products if ".key/" in name or ".value/" in name]
 
 
+def width(name: str) -> int:
+    """Of the committed model."""
+    return int(zoo_sizes(name, trained_sizes(WEIGHTS / f"{name}.safetensors"))["width"])
+
+
 def test_flops_of_concat() -> None:
     """Every candidate has a sequence of its own: M times N rows that read each other, and the pair's projection."""
-    n, m, d, heads, layers = 100, 16, WIDTH, 2, 2
+    n, m, d, heads, layers = 100, 16, width("concat"), 2, 2
     whole = zoo_cut("concat").flops["whole"].at({"history": n, "candidates": m})
     pairs = m * n * (2 * 2 * d * d + d)
     pooled = m * n * 2 * d
@@ -118,7 +123,7 @@ def hstu_read(rows: int, keys: int, d: int, heads: int) -> int:
 
 
 def test_flops_of_hstu() -> None:
-    n, m, d, heads, layers = N_LONG, M_MANY, WIDTH, 2, 2
+    n, m, d, heads, layers = N_LONG, M_MANY, width("hstu"), 2, 2
     events = layers * hstu_keys(n, d, masked=True)
     events += (layers - 1) * (hstu_read(n, n, d, heads) + heads * n * n)  # the causal mask of its weights
     itself = 3 * m * d + SILU * m * heads + m * d  # Q times K, their sum, its SiLU times V, added
@@ -133,7 +138,7 @@ def recency_embedding(n: int, m: int, d: int) -> int:
 
 
 def test_flops_of_vista() -> None:
-    n, m, d, heads, layers, k = N_LONG, M_MANY, WIDTH, 2, 2, SEEDS
+    n, m, d, heads, layers, k = N_LONG, M_MANY, width("vista"), 2, 2, SEEDS
     state = 7 * d + 2 * d * d + SILU * d + 2 * d * d  # of a row: norm, phi(K), its product with the row
     of_state = 2 * 2 * d**3 + 2 * 2 * d**3 + 8 * d * d  # V's weights for events and seeds, and the output's
     row = 4 * 2 * d * d + 2 * d * d + SILU * d + 7 * d + 3 * d  # query, its read, gate, up, down; a norm, gating, sums
@@ -155,14 +160,14 @@ def lime_around(n: int, m: int, d: int, heads: int, r: int) -> int:
 
 
 def test_flops_of_lime_mha() -> None:
-    n, m, d, heads, r = N_LONG, M_MANY, WIDTH, 2, LINKS
+    n, m, d, heads, r = N_LONG, M_MANY, width("lime_mha"), 2, LINKS
     keys = n * (7 * d + d + d + d)  # a norm of the events, the biases of K and V, the mask of V
     expected = lime_around(n, m, d, heads, r) + block(r, n, d, heads) + keys
     assert whole("lime_mha") == pytest.approx(expected, rel=0.01)
 
 
 def test_flops_of_lime_xor() -> None:
-    n, m, d, heads, r, layers = N_LONG, M_MANY, WIDTH, 2, LINKS, 3
+    n, m, d, heads, r, layers = N_LONG, M_MANY, width("lime_xor"), 2, LINKS, 3
     links = layers * (hstu_keys(n, d, masked=True) + hstu_read(r, n, d, heads) + 7 * r * d)
     events = (layers - 1) * (hstu_keys(r, d, masked=False) - 7 * r * d + hstu_read(n, r, d, heads))
     assert whole("lime_xor") == pytest.approx(lime_around(n, m, d, heads, r) + links + events, rel=0.01)

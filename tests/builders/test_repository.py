@@ -17,6 +17,7 @@ from builders import repository
 from builders.artifacts import artifacts_of
 from builders.manifest import ManifestError, check_one_build, read_manifest, write_manifest
 from builders.repository import (
+    DEFAULT_FOLDER,
     RepositoryError,
     config_differences,
     repository_folder,
@@ -24,8 +25,10 @@ from builders.repository import (
 )
 from builders.runtime import OnnxRunner
 from builders.split import Cut, split
+from builders.zoo import ZOO
 from tests.builders.conftest import SMALL
 from tests.builders.graphs import draw, graph, ranker
+from tests.zoo_cuts import zoo_cut
 
 COMMAND = "cleave build small"
 
@@ -228,3 +231,9 @@ def test_models_of_other_sizes_have_folders_of_their_own() -> None:
     assert repository_folder("append", {"width": 128, "layers": 3}) == Path(
         ".cleave/repositories/append-layers3-width128"
     )
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_committed_configs_are_those_of_this_build(name: str) -> None:
+    committed = Path(__file__).parents[2] / DEFAULT_FOLDER
+    assert config_differences(zoo_cut(name), committed) == ""

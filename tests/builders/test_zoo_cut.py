@@ -144,7 +144,7 @@ def summary_shapes(cut: Cut) -> dict[str, tuple[str, list[str]]]:
 
 
 def test_the_summary_of_append_is_keys_and_values_of_every_layer_and_one_mask() -> None:
-    key, value = ["batch", "2", "8", "history"], ["batch", "2", "history", "8"]
+    key, value = ["batch", "2", "16", "history"], ["batch", "2", "history", "16"]
     kept = summary_shapes(zoo_cut("append"))
     mask = kept.pop("history_items_mask")
     assert mask[0] == "bool"
