@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PACKAGES = ("cleave", "nvidia-pytriton", "onnxruntime", "onnx", "torch", "numpy", "tritonclient")
+PACKAGES = ("cleave", "nvidia-pytriton", "onnxruntime", "onnx", "torch", "numpy", "tritonclient", "litserve")
 
 
 def machine() -> dict[str, Any]:
