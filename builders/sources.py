@@ -118,7 +118,8 @@ def _from_zoo(name: str, sizes: Sizes, weights: Path) -> Ranker:
     file = weights / f"{name}.safetensors"
     trained = trained_sizes(file)
     ranker = random_ranker(name, {**trained, **sizes})
-    if file.exists() and {**trained, **sizes} == trained:
+    # A size that a model has got since it was trained has its default.
+    if file.exists() and zoo_sizes(name, {**trained, **sizes}) == zoo_sizes(name, trained):
         ranker.module.load_state_dict(load_file(file))
     return ranker
 

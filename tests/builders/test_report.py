@@ -157,7 +157,7 @@ def test_inspect_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert "predicted on H100; nothing was run on a GPU\n990 TFLOP/s in float16 products" in out
     assert "3 us a launch (assumed): NVIDIA H100 Tensor Core GPU data sheet" in out
     (row,) = re.findall(r"^cached .*B$", out, re.MULTILINE)
-    assert row.split()[-4:] == ["64.2", "KiB", "46.0", "KiB"]
+    assert row.split()[-4:] == ["128.2", "KiB", "46.0", "KiB"]
     assert re.search(r"^single_pass over per_candidate, throughput +1 to 4,096 +2 to 8,192$", out, re.MULTILINE)
     assert re.search(r"^the scorer takes longer than the encoder beyond [\d,]+ candidates$", out, re.MULTILINE)
 
@@ -189,7 +189,10 @@ def test_inspect_on_a_gpu_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["append", "--candidates", "0"], "axis 'candidates': expected 1 to 8192, got 0"),
         (["transformer"], "model 'transformer': not in the zoo (append, concat, "),
-        (["append", "--size", "depth=3"], "--size: append has no size 'depth'; its sizes are num_items, layers, width"),
+        (
+            ["append", "--size", "depth=3"],
+            "--size: append has no size 'depth'; its sizes are num_items, ",
+        ),
     ],
 )
 def test_inspect_in_wrong_use(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

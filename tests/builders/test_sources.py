@@ -130,7 +130,7 @@ def test_sizes_that_are_no_numbers(text: str) -> None:
 
 
 def test_sizes_that_a_model_does_not_have() -> None:
-    message = "--size: append has no size 'depth'; its sizes are num_items, layers, width, heads, dropout"
+    message = "--size: append has no size 'depth'; its sizes are num_items, max_events, layers, width, heads, dropout"
     with pytest.raises(SourceError, match=re.escape(message)):
         zoo_sizes("append", {"depth": 3})
     with pytest.raises(SourceError, match=re.escape("--size: append: layers: expected a whole number, got 2.5")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ def test_requests_of_equal_shapes_share_runs(
     before = counts()
     requests = [toy.request(rng) for _ in range(64)]
     answers = [a for i in range(0, 64, 16) for a in _concurrently(server, "toy_uncached", requests[i : i + 16])]
+    deadline = time.monotonic() + 5  # a request is counted after it was answered
+    while counts()[0] < before[0] + 64 and time.monotonic() < deadline:
+        time.sleep(0.05)
     inferences, executions = (after - at_first for after, at_first in zip(counts(), before, strict=True))
     assert inferences == 64
     assert executions < inferences

@@ -27,7 +27,7 @@ from builders.training.train import Settings, Trained, TrainingError
 from builders.training.train_output import OPTIONS, save, train_command
 from builders.training.tune import tuned
 from builders.zoo import ZOO
-from builders.zoo.movielens import MovieLensModel
+from builders.zoo.movielens import HISTORY, MovieLensModel
 from tests.builders.synthetic import synthetic_movielens
 
 SMALL = {"layers": 1, "width": 8, "heads": 1, "dropout": 0.0}
@@ -151,14 +151,14 @@ def test_weights_come_back(synthetic: MovieLens, trained: Trained, tmp_path: Pat
     assert found == trained.test
     with safe_open(tmp_path / "append.safetensors", framework="np") as opened:
         metadata = opened.metadata()
-    assert json.loads(metadata["sizes"]) == {**SMALL, "num_items": synthetic.num_items}
+    assert json.loads(metadata["sizes"]) == zoo_sizes("append", {**SMALL, "num_items": synthetic.num_items})
     assert metadata["command"] == "cleave train append --seed 3"
     assert json.loads(metadata["metrics"])["test"]["auc"] == trained.test.auc
 
 
 def test_other_sizes_than_the_trained_ones_get_random_weights(trained: Trained, tmp_path: Path) -> None:
     save(trained, tmp_path / "append.safetensors", "cleave train append")
-    same = load_ranker("append", {"width": 8, "dropout": 0.0}, weights=tmp_path)
+    same = load_ranker("append", {"width": 8, "dropout": 0.0, "max_events": HISTORY.max}, weights=tmp_path)
     assert torch.equal(same.module.state_dict()["head.candidate.weight"].cpu(), _head(trained))
     other = load_ranker("append", {"dropout": 0.5}, weights=tmp_path)
     assert not torch.equal(other.module.state_dict()["head.candidate.weight"], _head(trained))
@@ -174,7 +174,7 @@ def test_committed_weights(file: Path) -> None:
     assert file.stat().st_size <= WEIGHTS_LIMIT_BYTES
     ranker = load_ranker(file.stem)
     sizes, learning_rate = tuned(file.stem)
-    assert sources.trained_sizes(file) == zoo_sizes(file.stem, sizes)  # so that no --size is needed to get them
+    assert zoo_sizes(file.stem, sources.trained_sizes(file)) == zoo_sizes(file.stem, sizes)  # so that no --size is needed to get them
     with safe_open(file, framework="np") as opened:
         metadata = opened.metadata()
     assert metadata["command"] == train_command(file.stem, None, sizes, Settings(learning_rate=learning_rate))
@@ -243,7 +243,7 @@ def test_the_command_says_how_to_do_it_again() -> None:
     ("arguments", "message"),
     [
         (["transformer"], "model 'transformer': not in the zoo"),
-        (["append", "--size", "depth=3"], "--size: append has no size 'depth'; its sizes are num_items, layers"),
+        (["append", "--size", "depth=3"], "--size: append has no size 'depth'; its sizes are num_items, max_events"),
         (["append", "--size", "layers=1.5"], "--size: append: layers: expected a whole number, got 1.5"),
         (["append", "--size", "layers"], "--size: expected name=number pairs like layers=3,width=128, got 'layers'"),
         (["append", "--size", "width=30,heads=4"], "width 30 is not a multiple of heads 4"),
