@@ -150,9 +150,7 @@ class ModelRun:
             self.progress.set_description(f"{name}: parity at {point}")
             plans[place] = self._plans(place, point, counters)
             if any(rounds[place, number] is None for number in self._numbers):
-                differences[place] = check_parity(
-                    counters.url, name, plans[place], self.workload.tolerance, litserve
-                )
+                differences[place] = check_parity(counters.url, name, plans[place], self.workload.tolerance, litserve)
                 warm_up(counters.url, name, plans[place])
                 if point.load.concurrency != 1:
                     # Requests that meet are served in batches, whose sizes the server shall have seen.

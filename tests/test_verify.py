@@ -11,7 +11,7 @@ from builders.repository import write_repository
 from builders.spec import Ranker
 from serving.triton import TritonServer
 from tests.builders.test_engine_parity import onnx_runtime, other_weights, plans
-from tests.zoo_cuts import NUM_ITEMS, WIDTH, randomized, zoo_cut
+from tests.zoo_cuts import randomized, zoo_cut
 
 NAME = "append"
 EQUAL = onnx_runtime()
@@ -63,7 +63,7 @@ def test_a_server_of_other_weights_is_named(
 ) -> None:
     from builders.sources import random_ranker
 
-    other = randomized(random_ranker(NAME, {"num_items": NUM_ITEMS, "width": WIDTH}), seed=1)
+    other = randomized(random_ranker(NAME, {}), seed=1)
     monkeypatch.setattr("builders.sources.load_ranker", lambda name, sizes: other)
     assert cleave.main(words) == 1
     said = capsys.readouterr().err

@@ -174,7 +174,9 @@ def test_committed_weights(file: Path) -> None:
     assert file.stat().st_size <= WEIGHTS_LIMIT_BYTES
     ranker = load_ranker(file.stem)
     sizes, learning_rate = tuned(file.stem)
-    assert zoo_sizes(file.stem, sources.trained_sizes(file)) == zoo_sizes(file.stem, sizes)  # so that no --size is needed to get them
+    assert zoo_sizes(file.stem, sources.trained_sizes(file)) == zoo_sizes(
+        file.stem, sizes
+    )  # so that no --size is needed to get them
     with safe_open(file, framework="np") as opened:
         metadata = opened.metadata()
     assert metadata["command"] == train_command(file.stem, None, sizes, Settings(learning_rate=learning_rate))
