@@ -51,6 +51,7 @@ def test_a_server_keeps_what_it_writes_where_the_image_has_its_folder() -> None:
         (workdir,) = (rest for instruction, rest in stages()[name] if instruction == "WORKDIR")
         assert _mounts(server) == [(name, workdir)]
         assert server["read_only"]
+        assert server["tmpfs"] == ["/tmp:exec"]
         assert int(server["stop_grace_period"].removesuffix("s")) > EXIT_TIMEOUT_S
 
 

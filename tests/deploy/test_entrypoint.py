@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serving.ports import LOOPBACK, Ports, choose_ports
-from tests.deploy.files import ENTRYPOINT, ROOT
+from tests.deploy.files import ENTRYPOINT, ROOT, stages
 
 PATIENCE_S = 20
 
@@ -187,17 +187,46 @@ def test_a_failing_build_stops_the_start_with_its_words_and_code(container: Cont
     assert container.built() == ["one"]
 
 
-def test_what_is_altered_is_refused_and_not_built_anew(container: Container) -> None:
+@pytest.mark.parametrize(
+    ("file", "text", "reason", "remedy"),
+    [
+        ("1/model.onnx", "something else", "1/model.onnx: not the file its manifest describes", "cleave build two"),
+        (
+            "configs/tensorrt.pbtxt",
+            'platform: "tensorrt_plan"',
+            "1/model.plan: expected an engine, as the config names one, got none",
+            "cleave build two --target tensorrt",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_not_built_anew(
+    file: str, text: str, reason: str, remedy: str, container: Container
+) -> None:
     with container.served():
         pass
     container.built()
     container.log.unlink()
-    (container.repository / "two" / "1" / "model.onnx").write_text("something else")
-    code, said = container.run()
+    stale = container.repository / "two" / file
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_text(text)
+    code, said = container.run(CLEAVE_SERVE=container.environment["CLEAVE_SERVE"] + " --config-name tensorrt")
     assert code == 2
-    assert "two/1/model.onnx: not the file its manifest describes" in said
-    assert "run `cleave build two`" in said
+    assert f"cleave serve: {container.repository.name}/two/{reason}" in said
+    assert f"run `{remedy}`" in said
     assert container.built() == []
+
+
+def test_what_is_built_into_an_image_is_not_built_again(container: Container) -> None:
+    (command,) = (rest for instruction, rest in stages()["gpu"] if instruction == "RUN" and "BUILT_MODELS" in rest)
+    environment = container.environment | {"BUILT_MODELS": "one two"}
+    subprocess.run(["sh", "-c", command], cwd=container.folder, env=environment, check=True)
+    assert container.built() == ["one", "two"]
+    with container.served():
+        pass
+    assert container.built() == []
+    failing = subprocess.run(["sh", "-c", command], cwd=container.folder, env=environment | {"FAILS": ""}, check=False)
+    assert failing.returncode != 0
+    assert container.built() == ["one"]
 
 
 def test_two_containers_of_one_volume_build_once(container: Container) -> None:
