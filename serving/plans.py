@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from serving.errors import ServingError
 
 EXECUTION_POLICY = "DEVICE_BLOCKING"
 """One thread of Triton launches the work of all instances of a GPU: engines are short, and threads would take turns."""
+
+SONAMES = ("libnvinfer.so.11", "libnvinfer.so.10")
 
 REBUILT_FOR = "--target tensorrt"
 
@@ -32,18 +35,20 @@ def installed_tensorrt() -> str:
     Raises:
         ServingError: it is not installed.
     """
-    name = ctypes.util.find_library("nvinfer")
-    if name is None:
-        raise ServingError(
-            "libnvinfer: expected TensorRT's library, which runs engines, got none; start in the container, or leave "
-            "--config-name out"
-        )
-    try:
-        library = ctypes.CDLL(name)
-    except OSError as error:
-        raise ServingError(f"{name}: expected a library that loads, got: {error}; install it again") from error
+    library = _libnvinfer()
     parts = ("Major", "Minor", "Patch", "Build")
     return ".".join(str(getattr(library, f"getInferLib{part}Version")()) for part in parts)
+
+
+def _libnvinfer() -> ctypes.CDLL:
+    """As the loader finds it for Triton: in its cache, or in a folder of `LD_LIBRARY_PATH`."""
+    for name in filter(None, (ctypes.util.find_library("nvinfer"), *SONAMES)):
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(name)
+    raise ServingError(
+        "libnvinfer: expected TensorRT's library, which runs engines, got none that loads; start in the container, or "
+        "leave --config-name out"
+    )
 
 
 def this_machine() -> Machine:

@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto
 
 from builders.build import Request
+from builders.difference import TOLERANCES
 from builders.draw import Arrays, draw_inputs
 from builders.graph_edit import element_types
 from builders.parity import Parts
@@ -25,7 +26,7 @@ from tests.builders.graphs import analyzed, draw, graph
 from tests.zoo_cuts import zoo_cut
 
 HALVES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
-halves = pytest.mark.parametrize(("precision", "tolerance"), [("float16", 5e-3), ("bfloat16", 2e-2)])
+halves = pytest.mark.parametrize(("precision", "tolerance"), [(half, TOLERANCES[half]) for half in HALVES])
 NOTHING_KNOWN = Probe({}, {}, {})
 
 
