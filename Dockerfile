@@ -16,8 +16,8 @@ ARG PYTHON_TAG=3.11.14-slim-bookworm
 FROM python:${PYTHON_TAG} AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > /requirements.txt
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    print(*project['dependencies'], sep='\n')" > /requirements.txt
 COPY cleave.py ./
 COPY builders builders
 COPY clients clients
@@ -62,7 +62,7 @@ RUN for model in ${BUILT_MODELS}; do cleave build "$model" --out model_repositor
 EXPOSE 8000 8001 8002
 # A first start builds engines; that takes minutes for each model.
 HEALTHCHECK --start-period=1h --interval=10s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready')"]
 ENTRYPOINT ["cleave-entrypoint"]
 
 
@@ -79,5 +79,5 @@ USER 1000:1000
 WORKDIR /var/lib/cleave
 EXPOSE 8000 8001 8002
 HEALTHCHECK --start-period=1h --interval=10s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready')"]
 ENTRYPOINT ["cleave-entrypoint"]

@@ -153,18 +153,6 @@ def test_a_first_start_builds_and_becomes_the_server_and_a_second_only_serves(co
     assert container.built() == []
 
 
-def test_the_server_is_started_with_the_flags_that_cleave_serve_uses(container: Container) -> None:
-    from serving.triton import TritonServer
-
-    with container.served() as (_, said):
-        server = TritonServer(container.repository, ["one"])
-        server._folder = container.folder
-        from serving.installation import Installation
-
-        expected = server._flags(Installation(Path(), Path(), Path()))
-        assert {flag.partition("=")[0] for flag in expected} == {flag.partition("=")[0] for flag in said[1:-1]}
-
-
 def test_only_what_is_missing_is_built(container: Container) -> None:
     with container.served(CLEAVE_MODELS="one"):
         pass
