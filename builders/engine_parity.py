@@ -5,7 +5,6 @@ The summary that a scorer gets is ONNX Runtime's, so that a difference is that o
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+from polygraphy.comparator import Comparator
+from polygraphy.exception import PolygraphyException
+from polygraphy.logger import G_LOGGER
 
 from builders.difference import TOLERANCES, Difference, largest_difference
 from builders.draw import Arrays, draw_inputs
 from builders.engine import import_tensorrt
-from builders.errors import BuilderError, CheckError
+from builders.errors import CheckError
 from builders.export import highs_from_graph
 from builders.manifest import VERSION_FOLDER, Manifest
 from builders.parity import cases_of
@@ -25,6 +29,9 @@ from builders.precision import precision_of, rounded_to
 from builders.profiles import Bounds, holds
 from builders.runtime import OnnxRunner
 from builders.spec import BATCH, Ranker
+
+G_LOGGER.module_severity = G_LOGGER.CRITICAL
+"""It prints to stdout, where results go."""
 
 Tested = Callable[[int], Any]
 """From the number of an optimization profile to the polygraphy runner of what is tested."""
@@ -96,30 +103,14 @@ def parts_of_repository(
 
 def engine_from_file(file: Path) -> Tested:
     """Runs an engine on the GPU."""
-    import_tensorrt("tensorrt")
-    backend = import_polygraphy("polygraphy.backend.trt")
-    engine = backend.EngineFromBytes(file.read_bytes)  # which is loaded when it is run, and goes afterwards
-    return lambda profile: backend.TrtRunner(engine, optimization_profile=profile, allocation_strategy="profile")
+    import_tensorrt("tensorrt")  # which polygraphy would miss later, and in more words
+    engine = EngineFromBytes(file.read_bytes)  # which is loaded when it is run, and goes afterwards
+    return lambda profile: TrtRunner(engine, optimization_profile=profile, allocation_strategy="profile")
 
 
 def onnx_runner(model: onnx.ModelProto) -> Any:
     """Polygraphy's runner of ONNX Runtime on the processor."""
-    backend = import_polygraphy("polygraphy.backend.onnxrt")
-    return backend.OnnxrtRunner(backend.SessionFromOnnx(model.SerializeToString(), providers=["cpu"]))
-
-
-def import_polygraphy(module: str) -> Any:
-    """A module of polygraphy, told to be silent: it prints to stdout, where results go.
-
-    Raises:
-        BuilderError: it is not installed.
-    """
-    try:
-        from polygraphy.logger import G_LOGGER  # noqa: PLC0415 - slow to import
-    except ImportError as error:
-        raise BuilderError(f"polygraphy: expected it to be installed, got {error}; pip install polygraphy") from error
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL
-    return importlib.import_module(module)
+    return OnnxrtRunner(SessionFromOnnx(model.SerializeToString(), providers=["cpu"]))
 
 
 def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case]:
@@ -164,7 +155,7 @@ def _differences(part: Part, cases: Sequence[Case]) -> Iterator[tuple[Case, Diff
         inside = [case for case in cases if profiles[case] == profile]
         try:
             found = _compared(part, [reference, part.tested(profile)], inside)
-        except import_polygraphy("polygraphy.exception").PolygraphyException as error:
+        except PolygraphyException as error:
             where = "; ".join(map(str, inside))
             raise VerifyError(f"{part.name} ({where}): expected it to run, got: {error}; build it again") from error
         yield from ((case, each) for case, outputs in zip(inside, found, strict=True) for each in outputs)
@@ -172,7 +163,6 @@ def _differences(part: Part, cases: Sequence[Case]) -> Iterator[tuple[Case, Diff
 
 def _compared(part: Part, runners: Sequence[Any], cases: Sequence[Case]) -> list[list[Difference]]:
     """The outputs of two runners in each case, as polygraphy's comparator comes upon them."""
-    comparator = import_polygraphy("polygraphy.comparator").Comparator
     found: list[list[Difference]] = []
 
     def compare(expected: Mapping[str, Any], got: Mapping[str, Any]) -> dict[str, bool]:
@@ -182,5 +172,5 @@ def _compared(part: Part, runners: Sequence[Any], cases: Sequence[Case]) -> list
 
     names = [value.name for value in part.model.graph.input]
     feeds = [{name: case.inputs[name] for name in names} for case in cases]
-    comparator.compare_accuracy(comparator.run(runners, data_loader=feeds), compare_func=compare)
+    Comparator.compare_accuracy(Comparator.run(runners, data_loader=feeds), compare_func=compare)
     return found
