@@ -7,10 +7,11 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from perf.arms import LITSERVE, Arm, arm_named
 from perf.counters import Counters
 from perf.errors import PerfError
 from perf.litserve_arm import LitServeServer
+from perf.machine import best_of
 from perf.machine import measure as measure_machine
 from perf.plans import check_parity, plans_of_point, warm_up
-from perf.report import model_report, report_of_run
+from perf.report import Report, model_report, report_of_run
 from perf.server import keeps_summaries, server_with_store
 from perf.subject import Subject, subject_of
 from perf.turn import Plan, Turn, run_turn
@@ -71,17 +73,18 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     points = list(workload.points())
     limits = measure_machine()
     started, load = datetime.now(timezone.utc), environment.load_average()
-    models = {}
+    drafts = {}
     total = len(workload.models) * len(points) * workload.rounds * len(arms)
     with tqdm(total=total, unit="turn", file=sys.stderr, leave=False, disable=None) as progress:
         for name in workload.models:
             subject = subject_of(name, workload.sizes.get(name, ""), options.repository)
-            run = ModelRun(workload, subject, limits, analyzer, arms, points, options.out, progress)
+            run = ModelRun(workload, subject, analyzer, arms, points, options.out, progress)
             with _server(subject, options, arms) as counters, _litserve(subject, workload) as litserve:
-                models[name] = run.measure(counters, litserve)
+                drafts[name] = run.measure(counters, litserve)
+    limits = best_of(limits, measure_machine())
     report = report_of_run(
         workload,
-        models,
+        {name: draft(limits) for name, draft in drafts.items()},
         command=options.command,
         started=started,
         machine=environment.machine(),
@@ -130,15 +133,14 @@ class ModelRun:
 
     workload: Workload
     subject: Subject
-    limits: Machine
     analyzer: Analyzer
     arms: Sequence[Arm]
     points: Sequence[Point]
     out: Path
     progress: tqdm[Any]
 
-    def measure(self, counters: Counters, litserve: LitServeServer | None) -> dict[str, Any]:
-        """The model's part of the report."""
+    def measure(self, counters: Counters, litserve: LitServeServer | None) -> Callable[[Machine], Report]:
+        """From the machine's limits to the model's part of the report."""
         name = self.subject.ranker_name
         rounds = {(place, number): self._kept(place, number) for number in self._numbers for place in self._places}
         done = sum(kept is not None for kept in rounds.values())
@@ -159,7 +161,9 @@ class ModelRun:
         for (place, number), kept in rounds.items():
             if kept is None:
                 rounds[place, number] = self._round(place, number, plans[place], counters, litserve)
-        return model_report(self.subject, self.limits, self.points, plans, rounds, differences)
+        return partial(
+            model_report, self.subject, points=self.points, plans=plans, rounds=rounds, differences=differences
+        )
 
     @property
     def _places(self) -> range:

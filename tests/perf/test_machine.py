@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from builders.roofline import Machine
 from perf import machine
-from perf.machine import measure
+from perf.machine import best_of, measure
 
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +17,10 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.memory_bytes_per_s > 1e8
     assert found.link_bytes_per_s is None
     assert 0 < found.launch_us < 1000
+
+
+def test_the_best_of_two_measurements_is_the_limit() -> None:
+    undisturbed = Machine("here", {"float32": 200.0}, 20.0, 10.0, None, 1.0, "measured", measured=True)
+    busy = Machine("here", {"float32": 100.0}, 25.0, 5.0, None, 3.0, "measured", measured=True)
+    expected = Machine("here", {"float32": 200.0}, 25.0, 10.0, None, 1.0, "measured", measured=True)
+    assert best_of(undisturbed, busy) == best_of(busy, undisturbed) == expected
