@@ -50,15 +50,15 @@ COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
 RUN install --directory --owner=1000 --group=1000 /var/lib/cleave
 ENV PATH=/opt/cleave/bin:${PATH} \
     HOME=/var/lib/cleave \
-    CLEAVE_BUILD="--target tensorrt --precision float16 --timing-cache .cleave/timing.cache" \
-    CLEAVE_SERVE="--config-name tensorrt"
+    CLEAVE_DEFAULT_BUILD="--target tensorrt --precision float16 --timing-cache .cleave/timing.cache" \
+    CLEAVE_DEFAULT_SERVE="--config-name tensorrt"
 USER 1000:1000
 WORKDIR /var/lib/cleave
 # Models to build into the image, as "append vista", and not at the first start. Only for GPUs of the kind that this
 # step sees: `podman build --device nvidia.com/gpu=all` shows it one, a plain `docker build` does not.
 ARG BUILT_MODELS=""
 # hadolint ignore=SC2086
-RUN for model in ${BUILT_MODELS}; do cleave build "$model" --out model_repository ${CLEAVE_BUILD} || exit 1; done
+RUN for model in ${BUILT_MODELS}; do cleave build "$model" --out model_repository ${CLEAVE_DEFAULT_BUILD} || exit 1; done
 EXPOSE 8000 8001 8002
 # A first start builds engines; that takes minutes for each model.
 HEALTHCHECK --start-period=1h --interval=10s \

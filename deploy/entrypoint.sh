@@ -5,6 +5,7 @@
 #   CLEAVE_BUILD   further options of `cleave build`, as "--target tensorrt --precision float16"
 #   CLEAVE_SERVE   further options of `cleave serve`, as "--config-name tensorrt"
 #
+# Where one of the last two is empty, the image's CLEAVE_DEFAULT_BUILD or CLEAVE_DEFAULT_SERVE stands for it.
 # With arguments, these are run instead: `docker run IMAGE cleave inspect append`.
 set -euo pipefail
 
@@ -17,8 +18,8 @@ if [[ -z ${CLEAVE_MODELS:-} ]]; then
 fi
 repository=model_repository
 read -ra models <<<"$CLEAVE_MODELS"
-read -ra build_options <<<"${CLEAVE_BUILD:-}"
-read -ra serve_options <<<"${CLEAVE_SERVE:-}"
+read -ra build_options <<<"${CLEAVE_BUILD:-${CLEAVE_DEFAULT_BUILD:-}}"
+read -ra serve_options <<<"${CLEAVE_SERVE:-${CLEAVE_DEFAULT_SERVE:-}}"
 
 # A build puts all parts of a model in place, each with its manifest. One that was killed meanwhile left some without.
 is_built() {

@@ -68,6 +68,15 @@ def test_names_in_files_are_those_of_services() -> None:
         assert set(server["depends_on"]) == {"store"} < set(SERVICES)
 
 
+def test_every_variable_of_the_docs_is_passed_on() -> None:
+    documented = re.findall(r"^\| `(CLEAVE_\w+)` \|", (ROOT / "docs/gpu.md").read_text(), re.MULTILINE)
+    assert len(documented) == 4
+    for server in SERVERS.values():
+        given = {name for name, value in server["environment"].items() if value.startswith(f"${{{name}:-")}
+        assert given | {"CLEAVE_STORE_SIZE"} == set(documented)
+    assert any(word.startswith("${CLEAVE_STORE_SIZE:-") for word in SERVICES["store"]["command"])
+
+
 def test_the_store_evicts_as_the_embedded_one_does(tmp_path: Path) -> None:
     command = SERVICES["store"]["command"]
     assert command[command.index("--maxmemory-policy") + 1] == server_store.EVICTION

@@ -96,13 +96,13 @@ def test_the_default_options_of_a_build_and_of_a_server_are_known() -> None:
     from cleave import parser
 
     (environment,) = _instructions("gpu", "ENV")
-    given = dict(re.findall(r'(CLEAVE_\w+)="(.*?)"', environment))
-    assert set(given) == {"CLEAVE_BUILD", "CLEAVE_SERVE"}
-    built = parser().parse_args(["build", "append", *given["CLEAVE_BUILD"].split()])
-    served = parser().parse_args(["serve", "append", *given["CLEAVE_SERVE"].split()])
+    given = dict(re.findall(r'CLEAVE_DEFAULT_(\w+)="(.*?)"', environment))
+    assert set(given) == {"BUILD", "SERVE"}
+    built = parser().parse_args(["build", "append", *given["BUILD"].split()])
+    served = parser().parse_args(["serve", "append", *given["SERVE"].split()])
     assert built.target == served.config_name == "tensorrt"
     entrypoint = ENTRYPOINT.read_text()
-    assert all(name in entrypoint for name in given)
+    assert all(f"${{CLEAVE_{name}:-${{CLEAVE_DEFAULT_{name}:-}}}}" in entrypoint for name in given)
 
 
 @pytest.mark.parametrize("installed", ["11.1.0.106", "11.1.0.107"])

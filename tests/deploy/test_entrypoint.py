@@ -79,6 +79,7 @@ class Container:
             "LOG": str(self.log),
             "CLEAVE_MODELS": "one two",
             "CLEAVE_BUILD": "--precision float16",
+            "CLEAVE_DEFAULT_BUILD": "--precision bfloat16",
             "CLEAVE_SERVE": f"--host {LOOPBACK} {flags}",
         }
 
@@ -151,6 +152,13 @@ def test_a_first_start_builds_and_becomes_the_server_and_a_second_only_serves(co
     with container.served() as (_, said):
         assert said[-1] == "store "
     assert container.built() == []
+
+
+def test_options_of_the_image_stand_for_those_that_are_not_given(container: Container) -> None:
+    serve = {"CLEAVE_SERVE": "", "CLEAVE_DEFAULT_SERVE": container.environment["CLEAVE_SERVE"]}
+    with container.served(CLEAVE_MODELS="one", CLEAVE_BUILD="", **serve) as (_, said):
+        assert f"--http-address={LOOPBACK}" in said
+    assert container.calls.read_text().splitlines()[0] == "build one --out model_repository --precision bfloat16"
 
 
 def test_only_what_is_missing_is_built(container: Container) -> None:
