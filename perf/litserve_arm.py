@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +32,8 @@ from serving.ports import LOOPBACK, Ports, choose_ports
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 600.0
 POLL_S = 0.2
+LOG_LINES = 20
+"""Of a server that does not start, in the error."""
 
 
 class LitServeServer:
@@ -76,12 +79,13 @@ class LitServeServer:
     def __exit__(self, *raised: object) -> None:
         process, self._process = self._process, None
         if process is not None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         if self._log is not None:
             self._log.close()
 
@@ -101,8 +105,11 @@ class LitServeServer:
                 connection.close()
             time.sleep(POLL_S)
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise PerfError(f"{' '.join(self.command)}: expected a server that is ready, got: {said[-1]}; see its log")
+        said = self._log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:] or ["nothing"]
+        raise PerfError(
+            f"{' '.join(self.command)}: expected a server that is ready, got none; correct what it said last, or leave "
+            "the arm out with --arms:\n" + "\n".join(said)
+        )
 
     def scores(self, request: Request) -> NDArray[Any]:
         """Scores of all candidates, [num_candidates]."""

@@ -72,3 +72,13 @@ def test_without_the_package_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PerfError, match=r"arm 'litserve': expected the package litserve.*cleave\[litserve\]"):
         LitServeServer("append")
+
+
+def test_of_a_server_that_does_not_start_the_last_words_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    lines = "\\n".join(f"line {number}" for number in range(100))
+    command = ["python", "-c", f"import sys; print('{lines}'); sys.exit('no such model')"]
+    monkeypatch.setattr(LitServeServer, "command", command)
+    server = LitServeServer("append")
+    with pytest.raises(PerfError, match=r"expected a server that is ready, got none; (.|\n)*line 99\nno such model$"):
+        server.__enter__()
