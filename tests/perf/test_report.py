@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -14,11 +15,12 @@ from perf.colours import COLOURS
 from perf.environment import ProcessorTime, processor_time
 from perf.plots import plots_of_model, points_along
 from perf.report_files import read_report, write_report
-from perf.report_markdown import markdown
+from perf.report_markdown import markdown, table_cells
 from perf.report_page import page
 
 RECORDED = Path(__file__).parent / "recorded" / "report.json"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+DOCS = Path(__file__).parents[2] / "docs"
 VOID = {"meta", "link", "br", "img", "hr"}
 ARMS = ("per_candidate", "single_pass", "uncached", "cached")
 
@@ -158,3 +160,14 @@ def test_a_browser_shows_it_without_complaint(sweep: dict[str, Any], tmp_path: P
     widths = sorted(tuple(map(int, pair.split(","))) for pair in title.strip(";").split(";"))
     assert [had for had, _ in widths] == [400, 1280]
     assert all(needed <= had for had, needed in widths)
+
+
+def test_the_committed_report_is_what_its_figures_make() -> None:
+    """As Markdown two levels below its page; the page has its table, and the README its ratio."""
+    committed = read_report(DOCS / "benchmarks" / "target.json")
+    text = re.sub("^#", "###", markdown(committed), flags=re.MULTILINE)
+    assert text in (DOCS / "benchmarks.md").read_text()
+    arms = committed["models"]["append"]["arms"]
+    shown = (DOCS / "benchmarks" / "target.html").read_text()
+    assert all(f"<td>{cell}</td>" in shown for row in list(table_cells(arms))[1:] for cell in row[1:])
+    assert f"**{arms['cached']['ratio']:.0f} times**" in (DOCS.parent / "README.md").read_text()
