@@ -20,7 +20,7 @@ from tqdm import tqdm
 from builders.roofline import Machine
 from perf import environment
 from perf.analyzer import Analyzer, find_analyzer
-from perf.arms import LITSERVE, Arm, arm_named
+from perf.arms import ARMS, LITSERVE, Arm, arm_named
 from perf.counters import Counters
 from perf.errors import PerfError
 from perf.litserve_arm import LitServeServer
@@ -28,7 +28,7 @@ from perf.machine import best_of
 from perf.machine import measure as measure_machine
 from perf.plans import check_parity, plans_of_point, warm_up
 from perf.report import Report, model_report, report_of_run
-from perf.server import keeps_summaries, server_with_store
+from perf.server import is_engine, keeps_summaries, server_with_store, versions_of
 from perf.subject import Subject, subject_of
 from perf.turn import Plan, Turn, run_turn
 from perf.workload import Point, Workload
@@ -71,6 +71,8 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     analyzer = find_analyzer()
     arms = [arm_named(name) for name in workload.arms]
     points = list(workload.points())
+    machine = environment.machine()
+    versions = environment.versions(analyzer.version, versions_of(options.url) if options.url else None)
     limits = measure_machine()
     started, load = datetime.now(timezone.utc), environment.load_average()
     drafts = {}
@@ -78,7 +80,7 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     with tqdm(total=total, unit="turn", file=sys.stderr, leave=False, disable=None) as progress:
         for name in workload.models:
             subject = subject_of(name, workload.sizes.get(name, ""), options.repository)
-            run = ModelRun(workload, subject, analyzer, arms, points, options.out, progress)
+            run = ModelRun(workload, subject, analyzer, arms, points, [machine, versions], options.out, progress)
             with _server(subject, options, arms) as counters, _litserve(subject, workload) as litserve:
                 drafts[name] = run.measure(counters, litserve)
     limits = best_of(limits, measure_machine())
@@ -87,10 +89,10 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
         {name: draft(limits) for name, draft in drafts.items()},
         command=options.command,
         started=started,
-        machine=environment.machine(),
+        machine=machine,
         limits=limits,
         load_average=(load, environment.load_average()),
-        versions=environment.versions(analyzer.version),
+        versions=versions,
     )
     return report
 
@@ -136,6 +138,8 @@ class ModelRun:
     analyzer: Analyzer
     arms: Sequence[Arm]
     points: Sequence[Point]
+    made_with: Sequence[Any]
+    """The machine and the versions."""
     out: Path
     progress: tqdm[Any]
 
@@ -162,7 +166,13 @@ class ModelRun:
             if kept is None:
                 rounds[place, number] = self._round(place, number, plans[place], counters, litserve)
         return partial(
-            model_report, self.subject, points=self.points, plans=plans, rounds=rounds, differences=differences
+            model_report,
+            self.subject,
+            points=self.points,
+            plans=plans,
+            rounds=rounds,
+            differences=differences,
+            engines=is_engine(counters.url, ARMS["single_pass"].model(name)),
         )
 
     @property
@@ -227,7 +237,6 @@ class ModelRun:
             self.subject.name,
             self.subject.size,
             self.subject.fingerprint,
-            environment.machine(),
-            environment.versions(self.analyzer.version),
+            *self.made_with,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from perf.errors import PerfError
+from perf.server import TIMEOUT_S, asking
 from serving.repository import SUMMARY_CACHE
 from serving.summary_metrics import LOOKUPS
 
-TIMEOUT_S = 10.0
 PUBLISHED_S = 0.7
 """A summary cache publishes what it counted twice a second."""
 PATIENCE_S = 5.0
@@ -56,14 +56,8 @@ class Counters:
         Raises:
             PerfError: the server cannot be asked.
         """
-        from tritonclient.grpc import InferenceServerClient  # noqa: PLC0415 - gRPC is slow to import
-        from tritonclient.utils import InferenceServerException  # noqa: PLC0415
-
-        try:
-            with InferenceServerClient(self.url) as client:
-                statistics = client.get_inference_statistics(client_timeout=TIMEOUT_S)
-        except InferenceServerException as error:
-            raise PerfError(f"{self.url}: expected Triton's statistics, got: {error}; see that it runs") from error
+        with asking(self.url) as client:
+            statistics = client.get_inference_statistics(client_timeout=TIMEOUT_S)
         return {
             model.name: Served(
                 model.inference_stats.success.count, model.inference_count, model.inference_stats.success.ns

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PACKAGES = ("cleave", "nvidia-pytriton", "onnxruntime", "onnx", "torch", "numpy", "tritonclient", "litserve")
+SERVER_PACKAGE = "nvidia-pytriton"
+"""Carries the server that is started where none is named."""
+PACKAGES = ("cleave", SERVER_PACKAGE, "onnxruntime", "onnx", "torch", "numpy", "tritonclient", "litserve")
+GPUS = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+TIMEOUT_S = 60
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and memory."""
+    """Processor, cores, memory, and each GPU with its driver."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}",
+        "gpus": _gpus(),
     }
 
 
@@ -45,10 +52,16 @@ def processor_time() -> ProcessorTime:
     return ProcessorTime(user + nice + system + irq + softirq, stolen)
 
 
-def versions(analyzer: str) -> dict[str, str]:
-    """Of Python, of perf_analyzer and of every package that decides about speed."""
-    found = {"python": platform.python_version(), "perf_analyzer": analyzer}
+def versions(analyzer: str, server: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Of Python, of perf_analyzer and of every package that decides about speed.
+
+    Args:
+        server: of a server that runs, whose package is not asked for then.
+    """
+    found = {"python": platform.python_version(), "perf_analyzer": analyzer, **(server or {})}
     for package in PACKAGES:
+        if server is not None and package == SERVER_PACKAGE:
+            continue
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -59,3 +72,12 @@ def versions(analyzer: str) -> dict[str, str]:
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpus() -> list[str]:
+    """As `NVIDIA L4, 580.65.06`; none without NVIDIA's driver."""
+    try:
+        done = subprocess.run(GPUS, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return list(filter(None, map(str.strip, done.stdout.splitlines())))

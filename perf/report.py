@@ -37,13 +37,18 @@ def report_of_run(
     versions: Mapping[str, str],
 ) -> Report:
     """The report of a run from those of its models."""
+    of_processor = not all(model["engines"] for model in models.values())
     return {
         "format": FORMAT,
         "command": command,
         "workload": {"name": workload.name, **workload.content},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {**machine, "load_average": list(load_average), "limits": limits_dict(limits)},
+        "machine": {
+            **machine,
+            "load_average": list(load_average),
+            "limits": limits_dict(limits) if of_processor else None,
+        },
         "versions": dict(versions),
         "models": dict(models),
         "thresholds": [asdict(verdict) for verdict in verdicts(workload.thresholds, models)],
@@ -67,8 +72,13 @@ def model_report(
     plans: Mapping[int, Sequence[Plan]],
     rounds: Rounds,
     differences: Mapping[int, Mapping[str, float]],
+    engines: bool,
 ) -> Report:
-    """What is reported of one model; its `arms` are those of the last point."""
+    """What is reported of one model; its `arms` are those of the last point.
+
+    Args:
+        engines: it is served as engines, of whose GPU the limits of the processor say nothing.
+    """
     reported = [
         _point_report(
             subject,
@@ -80,11 +90,15 @@ def model_report(
         )
         for place, point in enumerate(points)
     ]
+    if engines:
+        for arm in (arm for point in reported for arm in point["arms"].values()):
+            arm["predicted_ms"] = arm["limit_ms"] = None
     return {
         "name": subject.name,
         "size": subject.size,
         "fingerprint": subject.fingerprint,
         "current": subject.current,
+        "engines": engines,
         "at": reported[-1]["at"],
         "arms": reported[-1]["arms"],
         "points": reported,

@@ -37,7 +37,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         size = f" of {model['size']}" if model["size"] else ""
         built = "" if model["current"] else ", which is not what this source makes"
-        yield f"`{model['name']}`{size}, build {model['fingerprint'][:12]}{built}."
+        served = ", served as engines of TensorRT" if model.get("engines") else ""
+        yield f"`{model['name']}`{size}, build {model['fingerprint'][:12]}{built}{served}."
         for point in model["points"]:
             yield ""
             yield f"{point_text(point['at'])}:"
@@ -68,10 +69,12 @@ def machine_text(report: Mapping[str, Any]) -> str:
         )
     if (stolen := _most_stolen(report)) >= WORTH_TELLING:
         busy += f" Its host kept up to {stolen:.0%} of an arm's processor time for other machines."
+    gpus = "".join(f"{gpu}; " for gpu in machine.get("gpus", ()))
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
-        f"{machine['system']}; load average {before:.1f} before and {after:.1f} after the run.{busy}{peaks} {versions}."
+        f"{machine['system']}; {gpus}load average {before:.1f} before and {after:.1f} after the run.{busy}{peaks} "
+        f"{versions}."
     )
 
 

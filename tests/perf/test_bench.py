@@ -15,6 +15,7 @@ from builders.export import fingerprint_of
 from perf import bench
 from perf.bench import Options, forget_rounds, run_bench
 from perf.errors import ParityError, PerfError
+from perf.report_markdown import markdown
 from perf.subject import Subject
 from perf.turn import Turn, run_turn
 from perf.workload import Workload, workload_from_dict
@@ -62,6 +63,9 @@ def test_every_arm_is_measured_and_counted(options: Options) -> None:
     encoder = arms["cached"]["server"]["append_history_encoder"]
     assert encoder["rows"] == 5
     assert json.loads(json.dumps(report)) == report
+    assert arms["cached"]["limit_ms"] > 0
+    assert report["versions"]["triton"].startswith("2.")
+    assert "nvidia-pytriton" not in report["versions"]  # which did not start the server
 
 
 def test_requests_at_a_rate_and_several_at_a_time(options: Options) -> None:
@@ -91,10 +95,15 @@ def test_an_interrupted_run_goes_on_where_it_was(options: Options, monkeypatch: 
     (kept,) = (options.out / "rounds").iterdir()
     rate = json.loads(kept.read_text())["turns"]["cached"]
     monkeypatch.setattr(bench, "run_turn", interrupted_after(2))
+    monkeypatch.setattr(bench, "is_engine", lambda url, model: model == "append_whole")
     report = run_bench(of, options)
     rates = report["models"]["append"]["arms"]["cached"]["candidates_per_s_of_rounds"]
     assert rates[0] == pytest.approx(rate["candidates"] / rate["seconds"])
     assert len(rates) == 2
+    # Engines run where the processor's limits mean nothing.
+    assert report["machine"]["limits"] is None
+    assert {arm["limit_ms"] for arm in report["models"]["append"]["arms"].values()} == {None}
+    assert ", served as engines of TensorRT." in markdown(report)
     forget_rounds(options.out)
     assert not (options.out / "rounds").exists()
 

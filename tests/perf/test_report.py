@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from perf.colours import COLOURS
-from perf.environment import ProcessorTime, processor_time
+from perf.environment import ProcessorTime, machine, processor_time, versions
 from perf.plots import plots_of_model, points_along
 from perf.report_files import read_report, write_report
 from perf.report_markdown import markdown, table_cells
@@ -74,6 +74,25 @@ def test_what_the_host_kept_of_the_processor_time_is_said(report: dict[str, Any]
     assert "for other machines" not in markdown(report)
     report["models"]["append"]["points"][-1]["arms"]["cached"]["stolen"] = 0.21
     assert "Its host kept up to 21% of an arm's processor time for other machines." in markdown(report)
+
+
+def test_a_gpu_and_its_driver_are_named(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machine()["gpus"] == [] or shutil.which("nvidia-smi")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    script = '[ "$*" = "--query-gpu=name,driver_version --format=csv,noheader" ] && echo "NVIDIA L4, 580.65.06"'
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    report["machine"] |= machine()
+    assert "; NVIDIA L4, 580.65.06; load average" in markdown(report)
+
+
+def test_a_server_that_runs_is_named_instead_of_the_package() -> None:
+    named = versions("2.51.0", {"triton": "2.71.0"})
+    assert named["triton"] == "2.71.0"
+    assert "nvidia-pytriton" in versions("2.51.0")
+    assert "nvidia-pytriton" not in named
 
 
 def test_stolen_time_is_a_share_of_what_was_asked_for() -> None:
