@@ -21,6 +21,7 @@ PUBLISHED_S = 0.7
 """A summary cache publishes what it counted twice a second."""
 PATIENCE_S = 5.0
 POLL_S = 0.05
+ALONE = "see that nobody else uses the server"
 
 _LINE = re.compile(rf"^{LOOKUPS.name}{{(.*)}} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -101,9 +102,19 @@ class Counters:
         return counts
 
     def settled_lookups(self, ranker: str) -> Counter[str]:
-        """The same once nothing more is to come of what was asked before."""
+        """The same once nothing more is to come of what was asked before.
+
+        Raises:
+            PerfError: more and more comes.
+        """
         counts, since = self.lookups(ranker), time.monotonic()
+        deadline = since + PATIENCE_S
         while time.monotonic() < since + PUBLISHED_S:
+            if time.monotonic() > deadline:
+                raise PerfError(
+                    f"{ranker}{SUMMARY_CACHE}: expected no lookups between turns by its metrics, got some for "
+                    f"{PATIENCE_S:g} s; {ALONE}"
+                )
             time.sleep(POLL_S)
             if (now := self.lookups(ranker)) != counts:
                 counts, since = now, time.monotonic()
@@ -127,8 +138,7 @@ class Counters:
             time.sleep(POLL_S)
         if counted.total() != expected:
             raise PerfError(
-                f"{ranker}{SUMMARY_CACHE}: expected {expected} lookups by its metrics, got {counted.total()}; see that "
-                "nobody else uses the server"
+                f"{ranker}{SUMMARY_CACHE}: expected {expected} lookups by its metrics, got {counted.total()}; {ALONE}"
             )
 
 

@@ -13,7 +13,7 @@ from clients.validation import Inputs, UserId
 from perf.analyzer import Analyzer, Order, run_analyzer
 from perf.analyzer_output import Measured, Sent
 from perf.arms import DEADLINE_S, Arm
-from perf.counters import Counters, Served
+from perf.counters import ALONE, Counters, Served
 from perf.errors import PerfError
 from perf.traffic import Messages, Traffic
 from serving.repository import SUMMARY_CACHE
@@ -178,7 +178,7 @@ def _check_counts(plan: Plan, ranker: str, served: Mapping[str, Served]) -> None
     if got != expected:
         raise PerfError(
             f"{model}: expected {expected[0]} requests with {expected[1]} rows by the server's count, got {got[0]} "
-            f"with {got[1]}; see that nobody else uses the server"
+            f"with {got[1]}; {ALONE}"
         )
 
 
