@@ -64,13 +64,13 @@ class Arm:
         suffix: of the served model's name, after the ranker's.
         rows: the rows that hold one user's request, padded as the client pads them, in the order of the candidates;
             as many as fill batches of the size given.
-        batch: the number of rows in a message, for these requests.
+        batch: the number of rows in a message, for these requests and of a model that takes so many.
     """
 
     name: str
     suffix: str
     rows: Callable[[Signature, Request, int], list[Row]]
-    batch: Callable[[Sequence[Request]], int]
+    batch: Callable[[Sequence[Request], int], int]
 
     @property
     def keeps_summaries(self) -> bool:
@@ -109,15 +109,15 @@ def _row_per_candidate(signature: Signature, request: Request, batch: int) -> li
     return rows + [rows[-1]] * (-len(rows) % batch)
 
 
-def _single(requests: Sequence[Request]) -> int:
+def _single(requests: Sequence[Request], max_batch_size: int) -> int:
     return 1
 
 
-def _rows_at_a_time(requests: Sequence[Request]) -> int:
-    """The batch of 9 to 16 rows that fills the fewest places with rows that nobody asked for."""
+def _rows_at_a_time(requests: Sequence[Request], max_batch_size: int) -> int:
+    """The batch of 9 to 16 rows, or what the model takes, that fills the fewest places with rows nobody asked for."""
     counts = [request.num_candidates for request in requests]
     longest = max(1, *(np.size(array) for request in requests for array in request.history.values()))
-    most = max(1, min(PER_CANDIDATE_ROWS, PER_CANDIDATE_ELEMENTS // longest, max(counts)))
+    most = max(1, min(PER_CANDIDATE_ROWS, max_batch_size, PER_CANDIDATE_ELEMENTS // longest, max(counts)))
     return min(range(most, most // 2, -1), key=lambda rows: sum(-count % rows for count in counts))
 
 
@@ -171,7 +171,7 @@ class ArmClient:
     def scores(self, request: Request) -> Array:
         """The first output of the model, [num_candidates]."""
         signature = self.signature
-        size = self.arm.batch([request])
+        size = self.arm.batch([request], signature.max_batch_size)
         rows = self.arm.rows(signature, request, size)
         output = next(iter(signature.candidate_outputs))
         scores = []

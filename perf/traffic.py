@@ -130,7 +130,7 @@ class Messages:
 
 def write_messages(arm: Arm, signature: Signature, requests: Sequence[Request], file: Path) -> Messages:
     """Write the JSON file from which perf_analyzer sends these requests by this arm, a row after the other."""
-    batch = arm.batch(requests)
+    batch = arm.batch(requests, signature.max_batch_size)
     counts = []
     with file.open("w") as opened:
         opened.write('{"data": [')

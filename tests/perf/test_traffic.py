@@ -114,7 +114,12 @@ def test_the_naive_arm_has_a_row_for_each_candidate(tmp_path: Path) -> None:
 def test_long_histories_make_small_batches() -> None:
     history = {"history_items": np.zeros(100_000, np.int64)}
     request = Request(history, {}, {"candidate_items": np.zeros(64, np.int64)})
-    assert ARMS["per_candidate"].batch([request]) == 2
+    assert ARMS["per_candidate"].batch([request], 64) == 2
+
+
+def test_a_message_has_no_more_rows_than_the_model_takes() -> None:
+    request = Request({"history_items": np.zeros(8, np.int64)}, {}, {"candidate_items": np.zeros(64, np.int64)})
+    assert [ARMS["per_candidate"].batch([request], takes) for takes in (64, 8)] == [16, 8]
 
 
 def test_arrivals_are_a_poisson_process_and_a_request_comes_at_once() -> None:
