@@ -18,8 +18,10 @@ from builders.sources import load_ranker
 from builders.spec import Ranker
 from builders.split import Cut, cut_ranker
 from builders.summary_dtype import with_summary_dtype
+from builders.training.data_download import MOVIELENS_100K, is_complete
 from builders.training.evaluate import evaluate
 from builders.training.train import max_events_of
+from builders.zoo.movielens import MovieLensModel
 
 COMPARED_SEEDS = 8
 """Random requests at `opt` over which the score difference of a narrower summary is taken."""
@@ -57,7 +59,7 @@ class Narrowed:
     score_difference: float
     """The largest over random requests."""
     test_auc: tuple[float, float] | None
-    """On MovieLens' test part: in float32, and as kept. None for a ranker that takes other inputs."""
+    """On MovieLens' test part: in float32, and as kept. None for a ranker that takes other inputs, or without data."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
     """Cut a ranker as asked and prove it.
 
     Args:
-        data: a GroupLens folder for the test AUC of a narrower summary; by default MovieLens-100k.
+        data: a GroupLens folder for the test AUC of what has fewer bits; by default MovieLens-100k if it is here, as
+            a build needs no network.
         say: told what is being done.
 
     Raises:
@@ -97,7 +100,7 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
     if narrow is cut:
         return Build(cut, cases, num_items)
     say(f"{ranker.name}: comparing scores with those of float32")
-    return Build(narrow, cases, num_items, _narrowed(cut, narrow, highs, data))
+    return Build(narrow, cases, num_items, _narrowed(cut, narrow, highs, data, say))
 
 
 def cut_as_configured(request: Request) -> Cut:
@@ -106,7 +109,7 @@ def cut_as_configured(request: Request) -> Cut:
     return request.narrow(cut)
 
 
-def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None) -> Narrowed:
+def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None, say: Say) -> Narrowed:
     sizes = cut.ranker.sizes("opt")
     wide_parts, narrow_parts = (
         Parts(rounded_to(each.history_encoder), rounded_to(each.candidate_scorer)) for each in (cut, narrow)
@@ -116,24 +119,23 @@ def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None
         inputs = draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(seed), highs, padded=True)
         expected, got = wide_parts(inputs), narrow_parts(inputs)
         difference = max(difference, *(float(np.abs(got[name] - scores).max()) for name, scores in expected.items()))
-    return Narrowed(
-        (cut.summary_bytes(sizes), narrow.summary_bytes(sizes)),
-        difference,
-        test_aucs(cut.ranker, wide_parts, narrow_parts, data),
-    )
+    aucs = None
+    if isinstance(cut.ranker.module, MovieLensModel):
+        if data is None and not is_complete(MOVIELENS_100K):
+            say(f"{cut.ranker.name}: no test AUC, for want of data; `cleave catalogue FILE` fetches MovieLens-100k")
+        else:
+            aucs = test_aucs(cut.ranker, wide_parts, narrow_parts, data)
+    return Narrowed((cut.summary_bytes(sizes), narrow.summary_bytes(sizes)), difference, aucs)
 
 
-def test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> tuple[float, float] | None:
-    """On MovieLens' test part, of the parts with a float32 and with a narrower summary; None of other inputs.
+def test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> tuple[float, float]:
+    """On MovieLens' test part, of a zoo model's parts with a float32 and with a narrower summary.
 
     Args:
         path: a GroupLens folder; by default MovieLens-100k.
     """
-    from builders.training import data as datasets  # noqa: PLC0415 - only zoo models are evaluated
-    from builders.zoo import movielens  # noqa: PLC0415
+    from builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
 
-    if not isinstance(ranker.module, movielens.MovieLensModel):
-        return None
     data = datasets.load(path)
     output = ranker.output[0].name
 

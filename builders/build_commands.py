@@ -72,7 +72,12 @@ def add_build(commands: Subparsers) -> None:
         help="float32, float16 or int8: the type the summary is kept in (default: float32, or float16 with a "
         "--precision of 16 bits)",
     )
-    parser.add_argument("--data", type=Path, metavar="PATH", help="for the test AUC of what has fewer bits")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="for the test AUC of what has fewer bits (default: MovieLens-100k, where a command has fetched it)",
+    )
     parser.add_argument(
         "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
     )

@@ -9,13 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builders.training.data_download import FILES, download_movielens_100k, is_complete
+from builders.training.data_download import FILES, MOVIELENS_100K, download_movielens_100k, is_complete
 from builders.training.data_movielens import AGES, GENRES, DataError, IntArray, MovieLens
 
-__all__ = ["CACHE", "DataError", "MovieLens", "load"]
-
-CACHE = Path(".cleave/data")
-"""Where MovieLens-100k is kept; git ignores it."""
+__all__ = ["DataError", "MovieLens", "load"]
 
 GENRE_SPELLINGS = {"(no genres listed)": "unknown", "Children's": "Children"}
 
@@ -45,7 +42,7 @@ class Films(NamedTuple):
     genres: NDArray[np.float32]
 
 
-def load(path: Path | None = None, cache: Path = CACHE) -> MovieLens:
+def load(path: Path | None = None, cache: Path = MOVIELENS_100K) -> MovieLens:
     """A data set, read from `path`; without a path MovieLens-100k, downloaded into `cache` the first time.
 
     Args:

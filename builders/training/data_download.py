@@ -21,6 +21,9 @@ FILES = {
 }
 """The files and the SHA-256 of each."""
 
+MOVIELENS_100K = Path(".cleave/data")
+"""Where it is kept; git ignores it."""
+
 REMEDY = "try again, or give another data set's folder with --data"
 
 
