@@ -42,9 +42,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     python3 -m pip --python /opt/cleave/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 # What is pinned, what builds plans, and what Triton loads them with.
-RUN /opt/cleave/bin/python -c "import tensorrt; from serving.plans import installed_tensorrt; \
+RUN /opt/cleave/bin/python -c "import sys, tensorrt; from serving.plans import installed_tensorrt; \
     versions = '${TENSORRT_VERSION}', tensorrt.__version__, installed_tensorrt(); \
-    assert len(set(versions)) == 1, f'TensorRT: expected one version, got {versions}; change TENSORRT_VERSION'"
+    sys.exit(len(set(versions)) > 1 and f'TensorRT: expected one version, got {versions}; change TENSORRT_VERSION')"
 COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
 # 1000 is `triton-server`, the image's own user. All that a server keeps is in its folder: mount a volume there.
 RUN install --directory --owner=1000 --group=1000 /var/lib/cleave

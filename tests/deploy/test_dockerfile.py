@@ -112,7 +112,7 @@ def test_the_build_stops_at_another_tensorrt(installed: str, tmp_path: Path) -> 
     code = check.partition('-c "')[2].removesuffix('"').replace("${TENSORRT_VERSION}", pinned)
     (tmp_path / "tensorrt.py").write_text(f"__version__ = {pinned!r}")
     code = f"import serving.plans; serving.plans.installed_tensorrt = lambda: {installed!r}; {code}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-O", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == (installed != pinned), done.stderr
     assert (f"expected one version, got ('{pinned}', '{pinned}', '{installed}')" in done.stderr) == (
         installed != pinned
