@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from serving.ports import LOOPBACK, Ports, choose_ports
+from serving.repository import SUFFIXES
 from tests.deploy.files import ENTRYPOINT, ROOT, stages
 
 PATIENCE_S = 20
@@ -32,7 +34,8 @@ from builders.manifest import Manifest, sha256_of, write_manifest
 
 with open(os.environ["CALLS"], "a") as calls:
     print(*sys.argv[1:], file=calls)
-command, name, *options = sys.argv[1:]
+command, source, *options = sys.argv[1:]
+name = source.rpartition(":")[2]
 if command != "build":
     os.execv(sys.executable, [sys.executable, "-m", "cleave", *sys.argv[1:]])
 time.sleep(float(os.environ.get("BUILD_S", 0)))
@@ -159,6 +162,47 @@ def test_options_of_the_image_stand_for_those_that_are_not_given(container: Cont
     with container.served(CLEAVE_MODELS="one", CLEAVE_BUILD="", **serve) as (_, said):
         assert f"--http-address={LOOPBACK}" in said
     assert container.calls.read_text().splitlines()[0] == "build one --out model_repository --precision bfloat16"
+
+
+def test_a_model_that_is_not_of_the_zoo_comes_with_its_source(container: Container) -> None:
+    for built in (["/models/shop.py:three"], []):
+        with container.served(CLEAVE_MODELS="three=/models/shop.py:three") as (_, said):
+            assert "--load-model=three" in said
+        assert container.built() == built
+
+
+def test_a_source_without_a_name_is_refused(container: Container) -> None:
+    code, said = container.run(CLEAVE_MODELS="one /models/shop.py:three")
+    assert (code, container.built()) == (2, [])
+    assert said.endswith("got /models/shop.py:three; write NAME=/models/shop.py:three\n")
+
+
+def test_a_model_with_a_longer_name_is_another(container: Container) -> None:
+    with container.served(CLEAVE_MODELS="one"):
+        pass
+    partly = container.repository / "one_whole_other"
+    partly.mkdir()
+    (partly / "config.pbtxt").touch()
+    with container.served(CLEAVE_MODELS="one"):
+        pass
+    assert container.built() == ["one"]
+    (parts,) = re.findall(r"for part in (.*); do", ENTRYPOINT.read_text())
+    assert parts.split() == [suffix or '""' for suffix in SUFFIXES]
+
+
+def test_a_build_under_way_ends_when_it_is_told_to(container: Container) -> None:
+    process = container.start(BUILD_S="60")
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not container.calls.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)  # until the build, too, has closed its output
+        assert process.returncode == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_only_what_is_missing_is_built(container: Container) -> None:
