@@ -161,7 +161,13 @@ def _plans(builder: PlanBuilder, cut: Cut) -> dict[str, BuiltPlan]:
 
     parts = tensorrt_parts(cut)
     print(f"{cut.ranker.name}: building {len(parts)} engines", file=sys.stderr)
-    return dict(tqdm(builder.plans(parts), total=len(parts), unit="engine", disable=not sys.stderr.isatty()))
+    plans = dict(tqdm(builder.plans(parts), total=len(parts), unit="engine", disable=not sys.stderr.isatty()))
+    for model, plan in plans.items():
+        for refusal in plan.refusals:
+            print(
+                f"{model}: built with attention spelled out, as TensorRT refuses the other: {refusal}", file=sys.stderr
+            )
+    return plans
 
 
 def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
@@ -209,11 +215,16 @@ def _build_lines(built: Build) -> list[str]:
 def _plan_lines(plans: dict[str, BuiltPlan]) -> list[str]:
     from builders.report import byte_quantity  # noqa: PLC0415
 
-    return [
-        f"engine: {model}: {byte_quantity(len(plan.engine))}, {len(plan.record.profiles)} profiles, TensorRT "
-        f"{plan.record.tensorrt}, compute capability {plan.record.compute_capability}"
-        for model, plan in plans.items()
-    ]
+    lines = []
+    for model, plan in plans.items():
+        needs, record = plan.record.activation_bytes, plan.record
+        lines.append(
+            f"engine: {model}: {byte_quantity(len(plan.engine))}, {len(record.profiles)} profiles, "
+            f"{record.fused_attentions} of {record.attentions} attentions fused, "
+            f"{'unknown memory' if needs is None else byte_quantity(needs)} to run, "
+            f"TensorRT {record.tensorrt}, compute capability {record.compute_capability}"
+        )
+    return lines
 
 
 def _check(name: str, differences: str, folder: Path, build_command: str) -> int:

@@ -32,13 +32,17 @@ as much as computing there. Longer requests compute long enough to hide it."""
 Dims = Mapping[str, Sequence[int | str]]
 
 
-def tensorrt_configs(cut: Cut) -> list[Any]:
+def tensorrt_configs(cut: Cut, built: Mapping[str, Sequence[Profile]] | None = None) -> list[Any]:
     """The config of each model of the ranker, on TensorRT where it has a graph.
 
     An ensemble takes as many users at once as the least of its steps, a summary cache as many as its encoder.
+
+    Args:
+        built: the profiles of the engines that there are, by model; by default those of the forms that TensorRT should
+            take.
     """
     graphs = {name: model for name, model in artifacts_of(cut).items() if model is not None}
-    profiles = profiles_of_cut(cut)
+    profiles = {**profiles_of_cut(cut), **(built or {})}
     changed = {config.name: config for config in configs(cut)}
     for name, model in graphs.items():
         dims = {value.name: dims_of(value) for value in model.graph.input}

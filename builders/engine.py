@@ -6,7 +6,7 @@ it builds: it is the check that a graph parses, fits its profiles, fuses and com
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import importlib
 import time
 import types
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import onnx
 
-from builders.engine_layers import Layer, fused_attentions, layers_from_log
+from builders.engine_layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from builders.errors import BuilderError, CheckError
 from builders.profiles import Profile, dims_of
 from builders.tensorrt_parts import TensorRTPart
@@ -68,13 +68,17 @@ class Engine:
     layers: tuple[Layer, ...]
     layer_text: str
     """The same list in TensorRT's own words, with the types and shapes of every layer."""
-    num_profiles: int
+    profiles: tuple[Profile, ...]
     seconds: float
+    activation_bytes: int | None = None
+    """That it needs to run, in its largest profile; None where the build does not say."""
+    refusals: tuple[str, ...] = ()
+    """Why TensorRT did not take better forms of the same part."""
 
     @property
     def fused_attentions(self) -> tuple[tuple[str, ...], ...]:
         """The ONNX nodes of each attention that became one kernel, whatever the profile."""
-        return fused_attentions(self.layers, self.num_profiles)
+        return fused_attentions(self.layers, len(self.profiles))
 
 
 def import_tensorrt(name: TensorRT) -> types.ModuleType:
@@ -125,20 +129,33 @@ def engine_from_onnx(
         options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
         options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     listed = next((message for message in log.messages if message.startswith("Layers:")), "")
-    return Engine(bytes(plan), layers_from_log([listed]), listed, len(profiles), time.perf_counter() - began)
+    return Engine(
+        bytes(plan),
+        layers_from_log([listed]),
+        listed,
+        tuple(profiles),
+        time.perf_counter() - began,
+        activation_bytes(log.messages),
+    )
 
 
 def engine_from_part(trt: Any, part: TensorRTPart, options: EngineOptions) -> Engine:
-    """The engine of the first form of a part that TensorRT takes.
+    """The engine of the first form of a part that TensorRT takes, with the profiles of that form.
 
     Raises:
         RefusedError: it takes none; says why not the last.
     """
-    *better, last = part.models
-    for model in better:
-        with contextlib.suppress(RefusedError):
-            return engine_from_onnx(trt, model, part.profiles, options)
-    return engine_from_onnx(trt, last, part.profiles, options)
+    *better, last = part.forms
+    refusals: list[str] = []
+    for form in better:
+        try:
+            engine = engine_from_onnx(trt, form.model, form.profiles, options)
+        except RefusedError as error:
+            refusals.append(str(error))
+        else:
+            return dataclasses.replace(engine, refusals=tuple(refusals))
+    engine = engine_from_onnx(trt, last.model, last.profiles, options)
+    return dataclasses.replace(engine, refusals=tuple(refusals))
 
 
 def write_layers(file: Path, engine: Engine) -> None:

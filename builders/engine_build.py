@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builders.engine import EngineOptions, engine_from_part, import_tensorrt, write_layers
+from builders.engine import Engine, EngineOptions, engine_from_part, import_tensorrt, write_layers
 from builders.plan import PLAN_FILE, MachineError, Plan, compute_capabilities
+from builders.profiles import Profile
 from builders.tensorrt_parts import TensorRTPart
 
 
@@ -19,6 +20,10 @@ class BuiltPlan:
 
     engine: bytes
     record: Plan
+    profiles: tuple[Profile, ...]
+    """Of the form that TensorRT took; its config is to have them, too."""
+    refusals: tuple[str, ...] = ()
+    """Why TensorRT did not take a better form."""
 
 
 class PlanBuilder:
@@ -55,15 +60,18 @@ class PlanBuilder:
             engine = engine_from_part(self._trt, part, self._options)
             if self._layers is not None:
                 write_layers(self._layers / f"{part.name}.txt", engine)
-            yield part.name, BuiltPlan(engine.plan, self._record(part, engine.plan))
+            yield part.name, BuiltPlan(engine.plan, self._record(part, engine), engine.profiles, engine.refusals)
 
-    def _record(self, part: TensorRTPart, engine: bytes) -> Plan:
+    def _record(self, part: TensorRTPart, engine: Engine) -> Plan:
         return Plan(
             file=PLAN_FILE,
-            sha256=hashlib.sha256(engine).hexdigest(),
+            sha256=hashlib.sha256(engine.plan).hexdigest(),
             tensorrt=self._trt.__version__,
             compute_capability=self._compute_capability,
             version_compatible=self._options.version_compatible,
             hardware_compatible=self._options.hardware_compatible,
-            profiles=[profile.bounds() for profile in part.profiles],
+            profiles=[profile.bounds() for profile in engine.profiles],
+            activation_bytes=engine.activation_bytes,
+            attentions=part.num_attentions,
+            fused_attentions=len(engine.fused_attentions),
         )

@@ -10,7 +10,16 @@ from builders.engine import EngineOptions, RefusedError, engine_from_part, impor
 from builders.report import markdown_table
 from builders.tensorrt_parts import TensorRTPart
 
-COLUMNS = ("part", "precision", "GPU", "profiles", "engine bytes", "fused attention layers", "seconds")
+COLUMNS = (
+    "part",
+    "precision",
+    "GPU",
+    "profiles",
+    "engine bytes",
+    "fused attention layers",
+    "activation bytes",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -25,15 +34,18 @@ class Check:
     fused_attentions: tuple[tuple[str, ...], ...]
     """The ONNX nodes of each."""
     seconds: float
+    activation_bytes: int | None = None
+    """As of `Engine`."""
     refusal: str = ""
     """Why there is no engine; empty where there is one."""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """As a row of a table with `COLUMNS`."""
-        of_engine = ("refused", "", "")
+        of_engine = ("refused", "", "", "")
         if not self.refusal:
-            of_engine = (f"{self.engine_bytes:,}", str(len(self.fused_attentions)), f"{self.seconds:.1f}")
+            needs = "" if self.activation_bytes is None else f"{self.activation_bytes:,}"
+            of_engine = (f"{self.engine_bytes:,}", str(len(self.fused_attentions)), needs, f"{self.seconds:.1f}")
         return (self.part, self.precision, self.architecture, str(self.num_profiles), *of_engine)
 
 
@@ -51,15 +63,15 @@ def check_engines(
     trt = import_tensorrt("tensorrt_rtx")
     for part in parts:
         for architecture in architectures:
-            known = (part.name, precision, architecture, len(part.profiles))
+            known = (part.name, precision, architecture, len(part.forms[0].profiles))
             try:
                 engine = engine_from_part(trt, part, EngineOptions(architecture))
             except RefusedError as error:
-                yield Check(*known, 0, (), 0.0, str(error))
+                yield Check(*known, 0, (), 0.0, refusal=str(error))
                 continue
             if layers is not None:
                 write_layers(layers / f"{part.name}-{architecture}.txt", engine)
-            yield Check(*known, len(engine.plan), engine.fused_attentions, engine.seconds)
+            yield Check(*known, len(engine.plan), engine.fused_attentions, engine.seconds, engine.activation_bytes)
 
 
 def table(checks: Sequence[Check]) -> str:

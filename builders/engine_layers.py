@@ -16,6 +16,7 @@ _LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+),.*?, Metada
 _ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _ATTENTION = re.compile(r"(^|_)f?mha(_|$)")
 """In the name of TensorRT's fused attention kernels, as in `_gemm_mha_v2_myl0_4`."""
+_ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+)")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ def layers_from_log(messages: Iterable[str]) -> tuple[Layer, ...]:
         for match in map(_LAYER.match, listed.splitlines())
         if match
     )
+
+
+def activation_bytes(messages: Iterable[str]) -> int | None:
+    """What the log of a build says that the largest of its profiles needs to run; None if it says nothing."""
+    return max((int(found) for message in messages for found in _ACTIVATIONS.findall(message)), default=None)
 
 
 def fused_attentions(layers: Iterable[Layer], num_profiles: int) -> tuple[tuple[str, ...], ...]:

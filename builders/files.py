@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +17,18 @@ Record = TypeVar("Record")
 
 def write_text(file: Path, text: str) -> None:
     """Replace the file's text in one step; its folder is made if it is not there."""
+    _staged(file, lambda written: written.write_text(text))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """As `write_text`."""
+    _staged(file, lambda written: written.write_bytes(content))
+
+
+def _staged(file: Path, write: Callable[[Path], object]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     written = file.with_name(f".{file.name}.{os.getpid()}")
-    written.write_text(text)
+    write(written)
     written.replace(file)
 
 

@@ -38,6 +38,12 @@ class Plan:
     hardware_compatible: bool
     profiles: list[dict[str, list[int]]]
     """The least and the largest size of the batch and each axis, that each optimization profile takes."""
+    activation_bytes: int | None = None
+    """That it needs to run beside its weights, in its largest profile; None where TensorRT did not say."""
+    attentions: int = 0
+    """That were to become one kernel each."""
+    fused_attentions: int = 0
+    """That did, in every profile."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[
     """
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
-    texts = _texts(cut)
+    texts = _texts(cut, plans or {})
     build = _Build(cut.ranker.name, fingerprint, build_command)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,14 +89,15 @@ def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[
     return fingerprint
 
 
-def _texts(cut: Cut) -> dict[str, dict[str, str]]:
+def _texts(cut: Cut, plans: Mapping[str, BuiltPlan]) -> dict[str, dict[str, str]]:
     """The text of each config file of each model.
 
     Raises:
         ConfigError: they break a rule of `builders.config_rules`.
     """
     texts: dict[str, dict[str, str]] = {}
-    for file, made in ((CONFIG_FILE, configs(cut)), (TENSORRT_CONFIG_FILE, tensorrt_configs(cut))):
+    engines = tensorrt_configs(cut, {model: plan.profiles for model, plan in plans.items()})
+    for file, made in ((CONFIG_FILE, configs(cut)), (TENSORRT_CONFIG_FILE, engines)):
         check_configs(made)
         for model, text in texts_of(made, cut.ranker.name).items():
             texts.setdefault(model, {})[file] = text
@@ -185,7 +186,7 @@ def _remove_if_empty(folder: Path) -> None:
 def config_differences(cut: Cut, folder: Path) -> str:
     """What differs between the configs of a folder and those that a build would write; empty if nothing does."""
     lines: list[str] = []
-    for model, texts in _texts(cut).items():
+    for model, texts in _texts(cut, {}).items():
         for name, text in texts.items():
             file = folder / model / name
             found = file.read_text() if file.is_file() else ""

@@ -6,30 +6,29 @@ from dataclasses import dataclass
 
 import onnx
 
+from builders.activations import Activations
 from builders.artifacts import artifacts_of
 from builders.attention_pass import with_attention
 from builders.configs import MAX_BATCH_SIZE
 from builders.profiles import Profile, profiles_of
-from builders.sizes import Probe, product
+from builders.sizes import Probe
 from builders.spec import BATCH, Ranker
 from builders.split import Cut
 from builders.tensorrt_graph import tensorrt_graph
 
 MOST_ELEMENTS = 2**31 - 1
-"""Of any tensor of an engine: what a 32-bit index counts.
+"""Of any tensor of an engine: what a 32-bit index counts."""
 
-The batch is limited so that the longest requests stay below.
-"""
+MOST_BYTES = 2 << 30
+"""That an engine may hold at once for a full batch of the longest requests, as `Activations` estimates it: the three
+engines of a model then leave most of a GPU of 24 GB (A10, L4) to their other profiles and to other models."""
 
 
 @dataclass(frozen=True)
-class TensorRTPart:
-    """One engine to be built."""
+class Form:
+    """A graph of a part, and the profiles that its engine gets: another graph may have room for fewer users."""
 
-    name: str
-    """The model of the repository."""
-    models: tuple[onnx.ModelProto, ...]
-    """One graph in up to two forms, the better one first: with ONNX `Attention`, and with attention spelled out."""
+    model: onnx.ModelProto
     profiles: tuple[Profile, ...]
 
     @property
@@ -38,38 +37,53 @@ class TensorRTPart:
         return self.profiles[0].ranges[BATCH].max
 
 
+@dataclass(frozen=True)
+class TensorRTPart:
+    """One engine to be built."""
+
+    name: str
+    """The model of the repository."""
+    forms: tuple[Form, ...]
+    """Up to two, the better one first: with ONNX `Attention`, and with attention spelled out."""
+
+    @property
+    def num_attentions(self) -> int:
+        """Attentions that become one kernel each if TensorRT takes the better form."""
+        return sum(node.op_type == "Attention" for node in self.forms[0].model.graph.node)
+
+
 def tensorrt_parts(cut: Cut) -> tuple[TensorRTPart, ...]:
     """The engines of a cut: whole model, history encoder, candidate scorer."""
-    profiles = profiles_of_cut(cut)
     parts = []
     for name, artifact in artifacts_of(cut).items():
         if artifact is not None:
+            probe = cut.whole_probe if name == f"{cut.ranker.name}_whole" else cut.analysis.probe
             spelled_out = tensorrt_graph(artifact)
             best = with_attention(spelled_out)
-            parts.append(TensorRTPart(name, (best,) if best is spelled_out else (best, spelled_out), profiles[name]))
+            models = (best,) if best is spelled_out else (best, spelled_out)
+            parts.append(TensorRTPart(name, tuple(_form(model, probe, cut.ranker) for model in models)))
     return tuple(parts)
 
 
 def profiles_of_cut(cut: Cut) -> dict[str, tuple[Profile, ...]]:
-    """The optimization profiles of each model that has a graph."""
-    profiles = {}
-    for name, artifact in artifacts_of(cut).items():
-        if artifact is not None:
-            probe = cut.whole_probe if name == f"{cut.ranker.name}_whole" else cut.analysis.probe
-            max_batch = max_batch_of(with_attention(artifact), probe, cut.ranker)
-            profiles[name] = profiles_of(artifact, cut.ranker.axes, max_batch)
-    return profiles
+    """The optimization profiles of each model that has a graph, where TensorRT takes its better form."""
+    return {part.name: part.forms[0].profiles for part in tensorrt_parts(cut)}
+
+
+def _form(model: onnx.ModelProto, probe: Probe, ranker: Ranker) -> Form:
+    return Form(model, profiles_of(model, ranker.axes, max_batch_of(model, probe, ranker)))
 
 
 def max_batch_of(model: onnx.ModelProto, probe: Probe, ranker: Ranker) -> int:
-    """The largest power of two up to `MAX_BATCH_SIZE` at which no tensor has more than `MOST_ELEMENTS`; at least 1.
+    """The largest power of two up to `MAX_BATCH_SIZE` that `MOST_ELEMENTS` and `MOST_BYTES` allow; at least 1.
 
-    Every axis is at its max, as Triton knows one limit of the batch for all lengths.
+    Every axis is at its max: Triton knows one limit of the batch for all lengths, joins that many requests of any, and
+    answers with an error where no profile takes them.
     """
-    sizes = {BATCH: 1, **ranker.sizes("max")}
-    shapes = (probe.shape(name) for node in model.graph.node for name in node.output)
-    largest = max((product(shape).at(sizes) for shape in shapes if shape is not None), default=1)
-    batch = MAX_BATCH_SIZE
-    while batch > 1 and batch * largest > MOST_ELEMENTS:
+    activations, batch = Activations(model, probe), MAX_BATCH_SIZE
+    while batch > 1:
+        sizes = {BATCH: batch, **ranker.sizes("max")}
+        if activations.largest(sizes) <= MOST_ELEMENTS and activations.peak_bytes(sizes) <= MOST_BYTES:
+            break
         batch //= 2
     return batch

@@ -14,14 +14,15 @@ from builders.engine import (
     EngineOptions,
     RefusedError,
     engine_from_onnx,
+    engine_from_part,
     import_tensorrt,
 )
 from builders.engine_check import COLUMNS, check_engines, table
-from builders.engine_layers import Layer, fused_attentions, layers_from_log
+from builders.engine_layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from builders.profiles import Profile, Range
 from builders.spec import BATCH
 from builders.split import Cut
-from builders.tensorrt_parts import TensorRTPart, tensorrt_parts
+from builders.tensorrt_parts import Form, TensorRTPart, tensorrt_parts
 from tests.builders.recording_tensorrt import RecordingTensorRT
 
 SM89 = EngineOptions(architecture="SM89")
@@ -57,7 +58,8 @@ def attention(dtype: str = "float16", heads: int = 2, width: int = 32) -> onnx.M
 def test_attention_in_half_precision_becomes_one_kernel_in_every_profile(trt: Any) -> None:
     engine = engine_from_onnx(trt, attention(), [SHORT, LONG], SM89)
     assert len(engine.plan) > 1000
-    assert engine.num_profiles == 2
+    assert engine.profiles == (SHORT, LONG)
+    assert 0 < (engine.activation_bytes or 0) < 1 << 24
     assert [sorted(nodes) for nodes in engine.fused_attentions] == [
         ["blocks.0/Add_masked", "blocks.0/MatMul_read", "blocks.0/MatMul_weights", "blocks.0/Softmax_shares"]
     ]
@@ -69,6 +71,15 @@ def test_attention_in_float32_builds_and_does_not_fuse(trt: Any) -> None:
     engine = engine_from_onnx(trt, attention("float"), [SHORT], SM89)
     assert engine.fused_attentions == ()
     assert {name for layer in engine.layers for name in layer.onnx_nodes} >= {"blocks.0/Softmax_shares"}
+
+
+def test_a_form_that_is_refused_takes_its_profiles_along(trt: Any) -> None:
+    broken = attention("float")
+    broken.graph.node[2].op_type = "Det"
+    part = TensorRTPart("attention", (Form(broken, (SHORT, LONG)), Form(attention("float"), (SHORT,))))
+    engine = engine_from_part(trt, part, SM89)
+    assert engine.profiles == (SHORT,)
+    assert ["(Det)" in refusal for refusal in engine.refusals] == [True]
 
 
 def test_a_node_that_tensorrt_does_not_take_is_named(trt: Any) -> None:
@@ -147,6 +158,12 @@ def test_layers_are_read_from_the_log() -> None:
     assert layers_from_log(log[:1]) == ()
 
 
+def test_the_memory_to_run_is_that_of_the_largest_profile() -> None:
+    log = ["Total Activation Memory: 23003648", "Total Weights Memory: 7", "Total Activation Memory: 19327418880 bytes"]
+    assert activation_bytes(log) == 19327418880
+    assert activation_bytes(log[1:2]) is None
+
+
 def test_an_attention_counts_if_every_profile_fuses_it() -> None:
     a, b = (Layer(f"_gemm_mha_v2_myl{place}_1", "kgen", (name,)) for place, name in enumerate("ab"))
     other = Layer("__myl_Alpha_myl0_3", "kgen", ("a",))
@@ -157,9 +174,9 @@ def test_an_attention_counts_if_every_profile_fuses_it() -> None:
 def test_the_check_of_a_cut(small_cut: Cut, tmp_path: Path, trt: Any) -> None:
     parts = [part for part in tensorrt_parts(small_cut) if part.name != "small_whole"]
     broken = onnx.ModelProto()
-    broken.CopyFrom(parts[0].models[0])
+    broken.CopyFrom(parts[0].forms[0].model)
     broken.graph.node[0].op_type = "Det"
-    parts.append(TensorRTPart("broken", (broken,), parts[0].profiles))
+    parts.append(TensorRTPart("broken", (Form(broken, parts[0].forms[0].profiles),)))
     checks = list(check_engines(parts, "float32", ["SM89"], tmp_path / "layers"))
     assert [check.part for check in checks] == ["small_history_encoder", "small_candidate_scorer", "broken"]
     for check in checks[:2]:
@@ -170,8 +187,8 @@ def test_the_check_of_a_cut(small_cut: Cut, tmp_path: Path, trt: Any) -> None:
     lines = table(checks).splitlines()
     assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
     assert lines[3].startswith("| small_candidate_scorer | float32 | SM89 | ")
-    assert lines[4] == f"| broken | float32 | SM89 | {len(parts[0].profiles)} | refused |  |  |"
+    assert lines[4] == f"| broken | float32 | SM89 | {len(parts[0].forms[0].profiles)} | refused |  |  |  |"
 
 
 def test_an_engine_without_layers_has_no_fused_attention() -> None:
-    assert Engine(b"", (), "", 1, 0.0).fused_attentions == ()
+    assert Engine(b"", (), "", (SHORT,), 0.0).fused_attentions == ()

@@ -6,14 +6,20 @@ import hashlib
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 import cleave
 from builders.build import Build
+from builders.configs import MAX_BATCH_SIZE
 from builders.engine import import_tensorrt
 from builders.manifest import read_manifest
+from builders.profiles import Profile, Range
+from builders.repository import TENSORRT_CONFIG_FILE
+from builders.spec import BATCH
 from builders.split import Cut
-from builders.tensorrt_parts import profiles_of_cut
+from builders.tensorrt_parts import Form, TensorRTPart, profiles_of_cut, tensorrt_parts
+from builders.transfers import configs_of
 from tests.builders.recording_tensorrt import VERSION, RecordingTensorRT
 from tests.builders.test_plan import fake_nvidia_smi
 
@@ -55,7 +61,9 @@ def test_engines_lie_beside_the_graphs_and_manifests_say_what_runs_them(
     out = tmp_path / "out"
     given = ["--timing-cache", f"{tmp_path}/timings", "--memory-limit", "512", "--version-compatible"]
     assert build("--out", str(out), "--layers", f"{tmp_path}/layers", *given) == 0
-    assert "engine: small_whole: " in capsys.readouterr().out
+    assert "engine: small_whole: 4 B, 1 profiles, 0 of 0 attentions fused, unknown memory to run, TensorRT 11." in (
+        capsys.readouterr().out
+    )
     for name in PARTS:
         manifest = read_manifest(out / name)
         assert (out / name / "1" / "model.onnx").is_file()
@@ -72,6 +80,37 @@ def test_engines_lie_beside_the_graphs_and_manifests_say_what_runs_them(
     assert read_manifest(out / "small").plan is None
     assert (tmp_path / "timings").read_bytes() == b"measured now"
     assert {config.calls["memory"][1] for config in tensorrt.configs} == {512 << 20}
+
+
+def test_configs_are_those_of_the_forms_that_tensorrt_took(
+    small_cut: Cut,
+    tensorrt: RecordingTensorRT,
+    driver: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where it refuses the better one, for the batch of the other."""
+
+    def parts(cut: Cut) -> list[TensorRTPart]:
+        *others, last = tensorrt_parts(cut)
+        refused = onnx.ModelProto()
+        refused.CopyFrom(last.forms[0].model)
+        refused.graph.node[0].op_type = "Det"
+        fewer = tuple(Profile({**p.ranges, BATCH: Range(1, 2, 4)}) for p in last.forms[0].profiles)
+        return [*others, TensorRTPart(last.name, (Form(refused, fewer), Form(last.forms[0].model, fewer)))]
+
+    monkeypatch.setattr("builders.tensorrt_parts.tensorrt_parts", parts)
+    assert build("--out", str(tmp_path)) == 0
+    assert "small_candidate_scorer: built with attention spelled out, as TensorRT refuses" in capsys.readouterr().err
+    served = configs_of(tmp_path, TENSORRT_CONFIG_FILE)
+    limits = {name.removeprefix("small"): config.max_batch_size for name, config in served.items()}
+    assert limits == {"": 4, "_uncached": 4, "_candidate_scorer": 4} | dict.fromkeys(
+        ("_whole", "_history_encoder", "_summary_cache"), MAX_BATCH_SIZE
+    )
+    plan = read_manifest(tmp_path / "small_candidate_scorer").plan
+    assert plan is not None
+    assert [profile["batch"] for profile in plan.profiles] == [[1, 4]]
 
 
 def test_a_build_without_engines_leaves_none_of_the_previous_one(

@@ -37,7 +37,9 @@ Change = Callable[[Path, onnx.ModelProto], None]
 def plans(cut: Cut) -> dict[str, BuiltPlan]:
     """Records of engines that are none, with the profiles of real ones."""
     return {
-        name: BuiltPlan(b"", Plan("model.plan", "", "11.1.0.106", "8.9", False, False, [p.bounds() for p in profiles]))
+        name: BuiltPlan(
+            b"", Plan("model.plan", "", "11.1.0.106", "8.9", False, False, [p.bounds() for p in profiles]), profiles
+        )
         for name, profiles in profiles_of_cut(cut).items()
     }
 

@@ -115,7 +115,9 @@ def interrupt_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """`interrupt_at(step)`: the next build ends before or after the step of this number, which writes or moves."""
     texts: dict[int, Any] = {}  # of each cut once, as every build of it writes the same
     make = repository._texts
-    monkeypatch.setattr(repository, "_texts", lambda cut: texts.get(id(cut)) or texts.setdefault(id(cut), make(cut)))
+    monkeypatch.setattr(
+        repository, "_texts", lambda cut, plans: texts.get(id(cut)) or texts.setdefault(id(cut), make(cut, plans))
+    )
     state = {"last": 0, "steps": 0}
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from builders.build import Request, cut_as_configured
 from builders.engine_check import Check, check_engines
 from builders.split import Cut
-from builders.tensorrt_parts import tensorrt_parts
+from builders.tensorrt_parts import Form, TensorRTPart, tensorrt_parts
 from builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
 
@@ -18,7 +16,10 @@ FUSED = {"append": (1, 2), "concat": (0, 2), "hstu": (0, 0), "vista": (0, 2), "l
 
 def checks_of(cut: Cut) -> list[Check]:
     # The first profile only: each takes as long as the first to compile.
-    parts = [dataclasses.replace(part, profiles=part.profiles[:1]) for part in tensorrt_parts(cut)[1:]]
+    parts = [
+        TensorRTPart(part.name, tuple(Form(form.model, form.profiles[:1]) for form in part.forms))
+        for part in tensorrt_parts(cut)[1:]
+    ]
     return list(check_engines(parts, "float16", ["SM89"]))
 
 
@@ -29,6 +30,7 @@ def test_every_model_compiles_and_every_softmax_attention_becomes_one_kernel(nam
     checks = checks_of(Request(name, precision="float16").narrow(wide_enough(name)))
     assert [check.refusal for check in checks] == ["", ""]
     assert tuple(len(check.fused_attentions) for check in checks) == FUSED[name]
+    assert all(check.activation_bytes is not None for check in checks)
 
 
 def wide_enough(name: str) -> Cut:
