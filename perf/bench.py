@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -68,6 +68,7 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
         ParityError: two arms give different scores.
         PerfError: something cannot be measured as asked.
     """
+    _check_litserve(workload, options)
     analyzer = find_analyzer()
     arms = [arm_named(name) for name in workload.arms]
     points = list(workload.points())
@@ -81,7 +82,10 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
         for name in workload.models:
             subject = subject_of(name, workload.sizes.get(name, ""), options.repository)
             run = ModelRun(workload, subject, analyzer, arms, points, [machine, versions], options.out, progress)
-            with _server(subject, options, arms) as counters, _litserve(subject, workload) as litserve:
+            with (
+                _server(subject, options, arms) as counters,
+                LitServeServer(name, subject.size) if LITSERVE in workload.arms else nullcontext() as litserve,
+            ):
                 drafts[name] = run.measure(counters, litserve)
     limits = best_of(limits, measure_machine())
     report = report_of_run(
@@ -97,16 +101,16 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     return report
 
 
-@contextmanager
-def _litserve(subject: Subject, workload: Workload) -> Iterator[LitServeServer | None]:
-    """The other server, where it is asked for."""
+def _check_litserve(workload: Workload, options: Options) -> None:
     if LITSERVE not in workload.arms:
-        yield None
         return
     if workload.rate_per_s:
         raise PerfError(f"arm {LITSERVE!r}: expected a workload without rate_per_s, got one; leave one of them out")
-    with LitServeServer(subject.name, subject.size) as server:
-        yield server
+    if options.url is not None:
+        raise PerfError(
+            f"arm {LITSERVE!r}: expected no --url, as it runs on this machine's processor whatever a server has, got "
+            f"{options.url}; leave one of them out"
+        )
 
 
 def forget_rounds(out: Path) -> None:
@@ -157,7 +161,7 @@ class ModelRun:
             plans[place] = self._plans(place, point, counters)
             if any(rounds[place, number] is None for number in self._numbers):
                 differences[place] = check_parity(counters.url, name, plans[place], self.workload.tolerance, litserve)
-                warm_up(counters.url, name, plans[place])
+                warm_up(counters.url, name, plans[place], litserve)
                 if point.load.concurrency != 1:
                     # Requests that meet are served in batches, whose sizes the server shall have seen.
                     for plan in plans[place]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -75,28 +76,35 @@ def check_parity(
     whole = dataclasses.replace(plans[0].traffic.requests[0], user_id=PARITY_USER)
     for plan in plans:
         request = whole.first_candidates(int(whole.num_candidates / plan.scale))
-        if plan.order is None:
-            assert litserve is not None
-            differences[plan.arm.name] = parity.check(plan.arm.name, litserve.scores(request))
-            continue
-        with ArmClient(url, ranker, plan.arm) as client:
+        with _asking(url, ranker, plan, litserve) as client:
             scores = [client.scores(request) for _ in range(1 + plan.arm.keeps_summaries)]
-            if plan.arm.keeps_summaries:
+            if isinstance(client, ArmClient) and plan.arm.keeps_summaries:
                 client.client.forget(PARITY_USER, deadline=DEADLINE_S)
         differences[plan.arm.name] = max(parity.check(plan.arm.name, each) for each in scores)
     return differences
 
 
-def warm_up(url: str, ranker: str, plans: Sequence[Plan]) -> None:
+def warm_up(url: str, ranker: str, plans: Sequence[Plan], litserve: LitServeServer | None = None) -> None:
     """Every shape once by every arm: the first run of a shape allocates memory."""
-    for plan in (plan for plan in plans if plan.order is not None):
+    for plan in plans:
         seen = {_shapes(plan.traffic.requests[0])}
-        with ArmClient(url, ranker, plan.arm) as client:
+        with _asking(url, ranker, plan, litserve) as client:
             for request in plan.traffic.requests:
                 if _shapes(request) not in seen:
                     seen.add(_shapes(request))
                     enough = request.first_candidates(plan.messages.batch) if plan.arm.name == BASELINE else request
                     client.scores(enough)
+
+
+@contextmanager
+def _asking(url: str, ranker: str, plan: Plan, litserve: LitServeServer | None) -> Iterator[ArmClient | LitServeServer]:
+    """What gives the scores of an arm."""
+    if plan.order is None:
+        assert litserve is not None
+        yield litserve
+        return
+    with ArmClient(url, ranker, plan.arm) as client:
+        yield client
 
 
 def _shapes(request: Request) -> tuple[object, ...]:

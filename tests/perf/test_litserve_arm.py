@@ -4,14 +4,21 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from perf.arms import Request
+from perf.arms import LITSERVE, Request, arm_named
+from perf.bench import Options, run_bench
 from perf.errors import PerfError
 from perf.litserve_arm import LitServeServer
-from perf.traffic import Traffic
+from perf.plans import warm_up
+from perf.traffic import Messages, Traffic
+from perf.turn import Plan
+from perf.workload import workload_from_dict
+from tests.perf.test_workload import CONTENT
 
 REQUESTS = tuple(
     Request({"history_items": np.arange(3)}, {}, {"candidate_items": np.array([first, first + 1])})
@@ -21,13 +28,15 @@ TRAFFIC = Traffic(REQUESTS, (False,) * len(REQUESTS))
 
 
 class Items(BaseHTTPRequestHandler):
-    """Gives the candidates' ids back as their scores; refuses the candidate 100."""
+    """Gives the candidates' ids back as their scores; refuses the candidate 100, and has no JSON for 200."""
 
     protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[list[int]]] = []
 
     def do_POST(self) -> None:
         items = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["candidate_items"]
-        body = json.dumps(items).encode()
+        self.asked.append(items)
+        body = b"no JSON" if 200 in items else json.dumps(items).encode()
         self.send_response(500 if 100 in items else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -60,6 +69,38 @@ def test_every_request_is_sent_once_and_timed(server: LitServeServer, concurrenc
 
 def test_scores_are_in_the_order_of_the_candidates(server: LitServeServer) -> None:
     np.testing.assert_array_equal(server.scores(REQUESTS[3]), [3, 4])
+
+
+def test_an_answer_is_not_read_while_it_is_timed(server: LitServeServer) -> None:
+    request = Request({}, {}, {"candidate_items": np.array([200])})
+    assert server.turn(Traffic((request,), (False,)), 1).requests == 1
+
+
+def test_every_shape_is_warmed_up_but_the_first_that_parity_asked_for(server: LitServeServer) -> None:
+    requests = [
+        Request({"history_items": np.arange(events)}, {}, {"candidate_items": np.arange(candidates)})
+        for events, candidates in ((4, 2), (4, 2), (4, 1), (8, 2), (8, 2))
+    ]
+    traffic = Traffic(tuple(requests), (False,) * len(requests))
+    plan = Plan(arm_named(LITSERVE), traffic, Messages(Path(), 1, (1,) * len(requests)), None, 1, 1)
+    Items.asked.clear()
+    warm_up("", "append", [plan], server)
+    assert Items.asked == [[0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "url", "message"),
+    [
+        ({}, "host:8001", "expected no --url, .*, got host:8001; leave one of them out"),
+        ({"rate_per_s": 5}, None, "expected a workload without rate_per_s, got one"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_first(
+    change: dict[str, Any], url: str | None, message: str, tmp_path: Path
+) -> None:
+    workload = workload_from_dict("test", {**CONTENT, "arms": ["single_pass", "litserve"], **change})
+    with pytest.raises(PerfError, match=f"^arm 'litserve': {message}"):
+        run_bench(workload, Options(tmp_path, "cleave bench test", url))
 
 
 def test_a_refused_request_stops_the_turn(server: LitServeServer) -> None:
