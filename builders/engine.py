@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 import time
 import types
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import onnx
 
 from builders.engine_layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from builders.errors import BuilderError, CheckError
+from builders.files import write_bytes
 from builders.profiles import Profile, dims_of
 from builders.tensorrt_parts import TensorRTPart
 
@@ -126,8 +128,7 @@ def engine_from_onnx(
             "change what it names, or leave it to ONNX Runtime"
         )
     if options.timing_cache is not None:
-        options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        write_bytes(options.timing_cache, bytes(config.get_timing_cache().serialize()))
     listed = next((message for message in log.messages if message.startswith("Layers:")), "")
     return Engine(
         bytes(plan),
@@ -222,9 +223,18 @@ def _apply(trt: Any, config: Any, options: EngineOptions) -> None:
     if options.memory_limit_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.memory_limit_bytes)
     if options.timing_cache is not None:
-        known_timings = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known_timings), False)
+        _take_timings(config, options.timing_cache)
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def _take_timings(config: Any, file: Path) -> None:
+    """Let a build use what was measured before; nothing, if that was another TensorRT's or another GPU's."""
+    if file.is_file():
+        known = config.create_timing_cache(file.read_bytes())
+        if known is not None and config.set_timing_cache(known, False):
+            return
+        print(f"{file}: of another TensorRT or GPU, so that everything is measured again", file=sys.stderr)
+    config.set_timing_cache(config.create_timing_cache(b""), False)

@@ -29,11 +29,17 @@ class RecordingConfig:
     def clear_flag(self, flag: Any) -> None:
         self.calls["cleared"] = flag
 
-    def create_timing_cache(self, known: bytes) -> bytes:
-        return b"measured before: " + known
+    def create_timing_cache(self, known: bytes) -> bytes | None:
+        """None of what is damaged."""
+        return None if known == b"damaged" else b"measured before: " + known
 
-    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> None:
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        """False for what another TensorRT measured."""
+        assert cache is not None
+        if b"elsewhere" in cache:
+            return False
         self.calls["timing_cache"] = (cache, ignore_mismatch)
+        return True
 
     def get_timing_cache(self) -> Any:
         return types.SimpleNamespace(serialize=lambda: b"measured now")

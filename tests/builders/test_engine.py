@@ -137,6 +137,18 @@ def test_tensorrt_itself_gets_every_option(trt: Any, tmp_path: Path) -> None:
     assert second.calls["timing_cache"] == (b"measured before: measured now", False)
 
 
+@pytest.mark.parametrize("timings", [b"damaged", b"measured elsewhere"])
+def test_timings_that_are_of_no_use_are_measured_again(
+    timings: bytes, trt: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording, cache = RecordingTensorRT(trt), tmp_path / "timings"
+    cache.write_bytes(timings)
+    engine_from_onnx(recording, attention(), [SHORT], EngineOptions(timing_cache=cache))
+    assert recording.configs[0].calls["timing_cache"] == (b"measured before: ", False)
+    assert capsys.readouterr().err == f"{cache}: of another TensorRT or GPU, so that everything is measured again\n"
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("timings", b"measured now")]
+
+
 def test_tensorrt_itself_builds_for_its_own_gpu_only(trt: Any) -> None:
     with pytest.raises(EngineError, match="tensorrt: expected none, as engines are built for the GPU of this machine"):
         engine_from_onnx(RecordingTensorRT(trt), attention(), [SHORT], SM89)
