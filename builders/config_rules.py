@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,13 @@ from tritonclient.grpc import model_config_pb2
 
 from builders.configs import signature_of
 from builders.errors import CheckError
-from builders.profiles import holds
-from builders.spec import BATCH, ENCODER_PARAMETER, PROFILES_PARAMETER
+from builders.profiles import Bounds, holds
+from builders.spec import BATCH, ENCODER_PARAMETER, PROFILES_PARAMETER, SIGNATURE_PARAMETER
 
 Configs = Mapping[str, Any]
 """The `ModelConfig` of every model of one repository, by name."""
+Sizes = dict[str, int]
+"""Of axes, by name."""
 Found = Iterator[tuple[str, str]]
 """Model and what is wrong with it."""
 
@@ -73,8 +75,42 @@ def _entries(field: Any) -> dict[str, tuple[int, tuple[int, ...]]]:
 
 
 def _profiles(config: Any) -> list[dict[str, list[int]]]:
-    profiles: list[dict[str, list[int]]] = json.loads(config.parameters[PROFILES_PARAMETER].string_value or "[]")
+    if PROFILES_PARAMETER not in config.parameters:
+        return []
+    profiles: list[dict[str, list[int]]] = json.loads(config.parameters[PROFILES_PARAMETER].string_value)
     return profiles
+
+
+def _axes(config: Any) -> dict[str, dict[str, int]]:
+    """Of the signature; none of a config without one, which breaks a rule of its own."""
+    axes: dict[str, dict[str, int]] = signature_of(config)["axes"] if SIGNATURE_PARAMETER in config.parameters else {}
+    return axes
+
+
+def _input_axes(config: Any) -> dict[str, list[str | int]]:
+    """The axes of each input by name, as `_axes`."""
+    if SIGNATURE_PARAMETER not in config.parameters:
+        return {}
+    return {name: entry["axes"] for name, entry in signature_of(config)["inputs"].items()}
+
+
+def _sizes(axes_of: Mapping[str, Sequence[str | int]], dims_of: Mapping[str, Sequence[int]]) -> dict[str, Sizes]:
+    """The size of each axis of each input by name, which has these dims."""
+    return {
+        name: {axis: size for axis, size in zip(axes_of.get(name, ()), dims, strict=False) if isinstance(axis, str)}
+        for name, dims in dims_of.items()
+    }
+
+
+def _takes(profile: Bounds, batch: int, sizes: Mapping[str, Sizes]) -> bool:
+    return all(holds(profile, {BATCH: batch, **of_input}) for of_input in ({}, *sizes.values()))
+
+
+def signatures_are_there(configs: Configs) -> Found:
+    """Every config publishes its signature, which clients and other rules read."""
+    for config in configs.values():
+        if SIGNATURE_PARAMETER not in config.parameters:
+            yield config.name, f"parameters: expected {SIGNATURE_PARAMETER!r}, got {sorted(config.parameters)}"
 
 
 def steps_fit(configs: Configs) -> Found:
@@ -125,22 +161,29 @@ def profiles_cover_axes(configs: Configs) -> Found:
             yield config.name, f"profiles: expected instances to load all {len(profiles)}, got {sorted(loaded)}"
             continue
         bounds = {BATCH: (1, config.max_batch_size), **_bounds_of_axes(config, configs)}
-        for name in {name for profile in profiles for name in profile}:
+        for name in sorted({name for profile in profiles for name in profile} & set(bounds)):
             low, high = bounds[name]
             ranges = sorted({tuple(profile[name]) for profile in profiles})
             gapless = all(right[0] <= left[1] + 1 for left, right in itertools.pairwise(ranges))
             if ranges[0][0] > low or max(end for _, end in ranges) < high or not gapless:
                 yield config.name, f"profiles: {name}: expected {low} to {high} without a gap, got {ranges}"
+        yield from ((config.name, message) for message in _missing_combinations(profiles))
+
+
+def _missing_combinations(profiles: Sequence[Mapping[str, Sequence[int]]]) -> Iterator[str]:
+    """Ranges that no profile has together, though each is in one."""
+    present = [{name: tuple(bounds) for name, bounds in profile.items()} for profile in profiles]
+    ranges = {name: sorted({profile[name] for profile in present if name in profile}) for name in present[0]}
+    for chosen in itertools.product(*ranges.values()):
+        wanted = dict(zip(ranges, chosen, strict=True))
+        if wanted not in present:
+            yield f"profiles: expected one of {wanted}, as there are for each of these ranges, got {present}"
 
 
 def _bounds_of_axes(config: Any, configs: Configs) -> dict[str, tuple[int, int]]:
     """Of a summary's axes, too, which only the signatures of the ensembles have that read it."""
     readers = (each for each in _ensembles(configs) if config.name in _steps(each))
-    return {
-        name: (axis["min"], axis["max"])
-        for each in (*readers, config)
-        for name, axis in signature_of(each)["axes"].items()
-    }
+    return {name: (axis["min"], axis["max"]) for each in (*readers, config) for name, axis in _axes(each).items()}
 
 
 def engines_are_on_gpus(configs: Configs) -> Found:
@@ -171,6 +214,11 @@ def every_profile_is_warm(configs: Configs) -> Found:
     for config in _engines(configs):
         if len(config.model_warmup) != len(_profiles(config)):
             yield config.name, f"model_warmup: expected one a profile, got {len(config.model_warmup)}"
+        axes_of = _input_axes(config)
+        for profile, warmup in zip(_profiles(config), config.model_warmup, strict=False):
+            batch, sizes = warmup.batch_size, _sizes(axes_of, {name: each.dims for name, each in warmup.inputs.items()})
+            if not _takes(profile, batch, sizes):
+                yield config.name, f"model_warmup {warmup.name!r}: expected {profile}, got batch {batch} of {sizes}"
         for warmup in config.model_warmup:
             if set(warmup.inputs) != set(_entries(config.input)):
                 yield config.name, f"model_warmup {warmup.name!r}: expected every input, got {sorted(warmup.inputs)}"
@@ -179,14 +227,11 @@ def every_profile_is_warm(configs: Configs) -> Found:
 def graphs_are_inside_a_profile(configs: Configs) -> Found:
     """A CUDA graph's shapes lie in one profile, and only its batch may be partly filled."""
     for config in _engines(configs):
-        axes_of = {name: entry["axes"] for name, entry in signature_of(config)["inputs"].items()}
+        axes_of = _input_axes(config)
         for graph in config.optimization.cuda.graph_spec:
-            sizes = {BATCH: graph.batch_size}
-            for name, shape in graph.input.items():
-                axes = axes_of.get(name, ())
-                sizes |= {axis: size for axis, size in zip(axes, shape.dim, strict=False) if isinstance(axis, str)}
-            if not any(holds(profile, sizes) for profile in _profiles(config)):
-                yield config.name, f"graph_spec: {sizes} is in no profile, expected one that holds all of it"
+            batch, sizes = graph.batch_size, _sizes(axes_of, {name: each.dim for name, each in graph.input.items()})
+            if not any(_takes(profile, batch, sizes) for profile in _profiles(config)):
+                yield config.name, f"graph_spec: expected sizes of one profile, got batch {batch} of {sizes}"
             lower = graph.graph_lower_bound if graph.HasField("graph_lower_bound") else graph
             if any(list(lower.input[name].dim) != list(shape.dim) for name, shape in graph.input.items()):
                 yield config.name, "graph_spec: its lower bound has other shapes; only the batch may be partly filled"
@@ -195,6 +240,7 @@ def graphs_are_inside_a_profile(configs: Configs) -> Found:
 RULES: dict[str, Callable[[Configs], Found]] = {
     rule.__name__: rule
     for rule in (
+        signatures_are_there,
         steps_fit,
         batches_fit,
         profiles_cover_axes,

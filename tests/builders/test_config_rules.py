@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from builders.configs_tensorrt import GRAPH_BUCKETS, LEAST_FILLED, tensorrt_conf
 from builders.plan import PLAN_FILE
 from builders.profiles import OPT_BATCH
 from builders.repository import CONFIG_FILE, DEFAULT_FOLDER, TENSORRT_CONFIG_FILE
-from builders.spec import PROFILES_PARAMETER
+from builders.spec import PROFILES_PARAMETER, SIGNATURE_PARAMETER
 from builders.split import Cut
 from builders.tensorrt_parts import profiles_of_cut, tensorrt_parts
 from builders.transfers import configs_of
@@ -112,6 +113,29 @@ def leave_a_gap(engines: dict[str, Any]) -> None:
     )
 
 
+def leave_a_combination_out(engines: dict[str, Any]) -> None:
+    """Of two ranges of each of two axes, only the shortest together and the longest together."""
+    parameter = engines[SCORER].parameters[PROFILES_PARAMETER]
+    (profile,) = json.loads(parameter.string_value)
+    history, candidates = profile["history"], profile["candidates"]
+    split = [({**profile, "history": [1, 3], "candidates": [1, 2]})]
+    split.append({**profile, "history": [4, history[1]], "candidates": [3, candidates[1]]})
+    parameter.string_value = json.dumps(split)
+    engines[SCORER].instance_group[0].profile[:] = ["0", "1"]
+
+
+def forget_the_signature(engines: dict[str, Any]) -> None:
+    del engines[SCORER].parameters[SIGNATURE_PARAMETER]
+
+
+def forget_the_profiles(engines: dict[str, Any]) -> None:
+    del engines[SCORER].parameters[PROFILES_PARAMETER]
+
+
+def warm_a_size_up_that_no_profile_has(engines: dict[str, Any]) -> None:
+    engines[SCORER].model_warmup[0].inputs["items"].dims[0] = 99_999
+
+
 def run_on_the_cpu(engines: dict[str, Any]) -> None:
     engines[SCORER].instance_group[0].kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
 
@@ -151,11 +175,15 @@ def capture_for_shorter_requests(engines: dict[str, Any]) -> None:
         ("batches_fit", shrink_the_encoder),
         ("profiles_cover_axes", load_no_profile),
         ("profiles_cover_axes", leave_a_gap),
+        ("profiles_cover_axes", leave_a_combination_out),
+        ("profiles_cover_axes", forget_the_profiles),
+        ("signatures_are_there", forget_the_signature),
         ("engines_are_on_gpus", run_on_the_cpu),
         ("no_response_cache", cache_responses),
         ("no_warmup_of_ensembles", warm_an_ensemble_up),
         ("every_profile_is_warm", forget_a_warmup),
         ("every_profile_is_warm", forget_an_input_of_a_warmup),
+        ("every_profile_is_warm", warm_a_size_up_that_no_profile_has),
         ("graphs_are_inside_a_profile", capture_a_batch_that_is_too_large),
         ("graphs_are_inside_a_profile", capture_for_shorter_requests),
     ],
@@ -165,8 +193,10 @@ def test_a_broken_config_breaks_its_rule(
 ) -> None:
     assert violations(engines) == []
     damage(engines)
+    before = {name: config.SerializeToString(deterministic=True) for name, config in engines.items()}
     assert rule in {violation.rule for violation in violations(engines)}
     assert rule in RULES
+    assert before == {name: config.SerializeToString(deterministic=True) for name, config in engines.items()}
 
 
 def test_a_build_of_configs_that_break_a_rule_is_refused(engines: dict[str, Any]) -> None:
