@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -30,6 +31,7 @@ from perf.plans import check_parity, plans_of_point, warm_up
 from perf.report import Report, model_report, report_of_run
 from perf.server import is_engine, keeps_summaries, server_with_store, versions_of
 from perf.subject import Subject, subject_of
+from perf.traffic import draw_traffic
 from perf.turn import Plan, Turn, run_turn
 from perf.workload import Point, Workload
 from serving.ports import LOOPBACK
@@ -72,6 +74,10 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     analyzer = find_analyzer()
     arms = [arm_named(name) for name in workload.arms]
     points = list(workload.points())
+    # All before the first turn: what a model does not take is said at once.
+    subjects = [subject_of(name, workload.sizes.get(name, ""), options.repository) for name in workload.models]
+    for subject, point, arm in itertools.product(subjects, points, arms):
+        draw_traffic(workload, point, subject.cut.ranker, workload.requests_of(arm.name), subject.highs)
     machine = environment.machine()
     versions = environment.versions(analyzer.version, versions_of(options.url) if options.url else None)
     limits = measure_machine()
@@ -79,8 +85,7 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     drafts = {}
     total = len(workload.models) * len(points) * workload.rounds * len(arms)
     with tqdm(total=total, unit="turn", file=sys.stderr, leave=False, disable=None) as progress:
-        for name in workload.models:
-            subject = subject_of(name, workload.sizes.get(name, ""), options.repository)
+        for name, subject in zip(workload.models, subjects, strict=True):
             run = ModelRun(workload, subject, analyzer, arms, points, [machine, versions], options.out, progress)
             with (
                 _server(subject, options, arms) as counters,

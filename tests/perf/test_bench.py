@@ -108,6 +108,16 @@ def test_an_interrupted_run_goes_on_where_it_was(options: Options, monkeypatch: 
     assert not (options.out / "rounds").exists()
 
 
+def test_what_the_last_model_does_not_take_is_said_before_the_first_is_measured(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "measure_machine", lambda: pytest.fail("something was measured"))
+    with pytest.raises(
+        PerfError, match=r"candidates: expected 1 to 64, which concat takes, got 65; leave the model out"
+    ):
+        run_bench(workload(models=["append", "concat"], candidates=[1, 65]), options)
+
+
 def test_other_scores_stop_the_run(options: Options) -> None:
     strict = dataclasses.replace(workload(arms=["single_pass"]), tolerance=-1.0)
     with pytest.raises(ParityError, match=r"arm 'single_pass': expected the scores of 'single_pass' within -1\.0, got"):

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders.sources import load_ranker, parse_sizes
 from perf.errors import PerfError
 from perf.lengths import Fixed, length_from_toml
+from perf.traffic import draw_traffic
 from perf.workload import load_workload, workload_from_dict, workload_names
 
 CONTENT: dict[str, Any] = {
@@ -21,10 +23,13 @@ CONTENT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", workload_names())
-def test_every_workload_that_comes_with_cleave_is_read(name: str) -> None:
+def test_every_workload_that_comes_with_cleave_is_of_sizes_that_its_models_take(name: str) -> None:
     workload = load_workload(name)
     assert workload.name == name
-    assert list(workload.points())
+    for model in workload.models:
+        ranker = load_ranker(model, parse_sizes(workload.sizes.get(model, "")))
+        for point in workload.points():
+            assert draw_traffic(workload, point, ranker, 2).requests
 
 
 def test_those_of_the_papers_are_there() -> None:
