@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from builders.configs import signature_of
 from builders.errors import CheckError
+from builders.plan import PLAN_PLATFORM
 from builders.profiles import Bounds, holds
 from builders.spec import BATCH, ENCODER_PARAMETER, PROFILES_PARAMETER, SIGNATURE_PARAMETER
 
@@ -67,7 +68,7 @@ def _steps(ensemble: Any) -> list[str]:
 
 
 def _engines(configs: Configs) -> Iterator[Any]:
-    return (config for config in configs.values() if config.platform == "tensorrt_plan")
+    return (config for config in configs.values() if config.platform == PLAN_PLATFORM)
 
 
 def _entries(field: Any) -> dict[str, tuple[int, tuple[int, ...]]]:

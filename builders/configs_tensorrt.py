@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from builders.artifacts import artifacts_of
 from builders.configs import configs
-from builders.plan import PLAN_FILE
+from builders.plan import PLAN_FILE, PLAN_PLATFORM
 from builders.profiles import OPT_BATCH, Profile, dims_of
 from builders.sizes import Size
 from builders.spec import BATCH, ENCODER_PARAMETER, NICE_PARAMETER, PROFILES_PARAMETER, Axis
@@ -58,7 +58,7 @@ def tensorrt_configs(cut: Cut, built: Mapping[str, Sequence[Profile]] | None = N
 
 
 def _to_engine(config: Any, profiles: Sequence[Profile], dims: Dims, axes: Sequence[Axis]) -> None:
-    config.backend, config.platform, config.default_model_filename = "tensorrt", "tensorrt_plan", PLAN_FILE
+    config.backend, config.platform, config.default_model_filename = "tensorrt", PLAN_PLATFORM, PLAN_FILE
     config.max_batch_size = profiles[0].ranges[BATCH].max
     config.parameters.pop(NICE_PARAMETER, None)
     config.parameters[EXECUTION_CONTEXTS_PARAMETER].string_value = EXECUTION_CONTEXTS

@@ -23,11 +23,11 @@ from builders.errors import BuilderError
 from builders.export import fingerprint_of
 from builders.files import write_text
 from builders.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
+from builders.plan import TENSORRT_CONFIG
 from builders.split import Cut
 
 CONFIG_FILE = "config.pbtxt"
-TENSORRT_CONFIG_FILE = "configs/tensorrt.pbtxt"
-"""Chosen by `cleave serve --config-name tensorrt`."""
+TENSORRT_CONFIG_FILE = f"configs/{TENSORRT_CONFIG}.pbtxt"
 ARTIFACT_FILE = "model.onnx"
 DEFAULT_FOLDER = Path("model_repository")
 SIZED_FOLDER = Path(".cleave") / "repositories"

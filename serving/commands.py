@@ -95,7 +95,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
-    models = [model for name in names for model in models_of(repository, name)]
+    models = [model for name in names for model in models_of(repository, name, options.config_name)]
     cached = any(model.endswith(SUMMARY_CACHE) for model in models)
     log = None if options.exec else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     # Both, as a shell starts what it runs in the background with SIGINT ignored.
@@ -142,14 +142,15 @@ def _add_check(commands: Subparsers) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from builders.manifest import ManifestError  # noqa: PLC0415 - other commands check nothing
+    from builders.plan import MachineError  # noqa: PLC0415
     from serving.repository import check_models, models_of  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
     try:
         for name in names:
-            check_models(repository, models_of(repository, name), options.config_name)
-    except (ManifestError, ServingError) as error:
+            check_models(repository, models_of(repository, name, options.config_name), options.config_name)
+    except (ManifestError, MachineError, ServingError) as error:
         print(f"cleave check: {error}", file=sys.stderr)
         return EXIT_UNFIT
     print(f"{', '.join(names)}: fit to be served from {repository}")

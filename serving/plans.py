@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from builders.manifest import VERSION_FOLDER, Manifest, ManifestError, check_file
-from builders.plan import PLAN_FILE, Machine, Plan, compute_capabilities, misfit
+from builders.plan import PLAN_FILE, PLAN_PLATFORM, Machine, Plan, compute_capabilities, misfit
 from serving.errors import ServingError
 
 EXECUTION_POLICY = "DEVICE_BLOCKING"
@@ -88,7 +88,7 @@ def _is_an_engine(model_folder: Path, config_name: str | None) -> bool:
         config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig(), allow_unknown_field=True)
     except text_format.ParseError as error:
         raise ServingError(f"{file}: expected a model's config, got: {error}; build the model again") from error
-    return bool(config.platform == "tensorrt_plan" or config.backend == "tensorrt")
+    return bool(config.platform == PLAN_PLATFORM or config.backend == "tensorrt")
 
 
 def _whole_plan(folder: Path, manifest: Manifest) -> Plan:

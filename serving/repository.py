@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builders.manifest import FILE_NAME, VERSION_FOLDER, check_one_build, read_manifest
-from builders.plan import Plan
+from builders.plan import TENSORRT_CONFIG, Plan
 from serving.errors import ServingError
-from serving.plans import check_plans
+from serving.plans import REBUILT_FOR, check_plans
 
 CONFIG_FILE = "config.pbtxt"
 SUMMARY_CACHE = "_summary_cache"
@@ -17,25 +17,29 @@ SUFFIXES = ("", "_uncached", "_whole", "_history_encoder", "_candidate_scorer", 
 """A folder called like a ranker and one of these is a model of it even before it was built."""
 
 
-def models_of(repository: Path, ranker: str) -> list[str]:
+def models_of(repository: Path, ranker: str, config_name: str | None = None) -> list[str]:
     """The names of all models of a ranker, sorted.
+
+    Args:
+        config_name: as of `check_models`; the command that builds what is not there names the engines that it needs.
 
     Raises:
         ServingError: the repository or the ranker is not there, or one of its models was never built.
     """
     owners = _owners(repository)
     models = sorted(model for model, owner in owners.items() if owner == ranker)
+    target = f" {REBUILT_FOR}" if config_name == TENSORRT_CONFIG else ""
     unbuilt = [f"{ranker}{s}" for s in SUFFIXES if f"{ranker}{s}" in owners and owners[f"{ranker}{s}"] is None]
     if unbuilt:
         raise ServingError(
             f"{repository / unbuilt[0] / VERSION_FOLDER / FILE_NAME}: no such file, so {unbuilt[0]} is not built; "
-            f"run `cleave build {ranker} --out {repository}`"
+            f"run `cleave build {ranker}{target} --out {repository}`"
         )
     if not models:
         held = sorted({owner for owner in owners.values() if owner}) or ["nothing that was built"]
         raise ServingError(
             f"ranker {ranker!r}: not in {repository}, which holds {', '.join(held)}; "
-            f"build it with `cleave build {ranker}`, or name another folder with --repository"
+            f"build it with `cleave build {ranker}{target}`, or name another folder with --repository"
         )
     return models
 

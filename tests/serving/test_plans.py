@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 import cleave
 from builders.manifest import VERSION_FOLDER, ManifestError, read_manifest, write_manifest
-from builders.plan import PLAN_FILE, Machine, Plan
+from builders.plan import PLAN_FILE, Machine, Plan, compute_capabilities
 from serving import plans
 from serving.errors import ServingError
 from serving.plans import backend_flags, installed_tensorrt
@@ -176,6 +177,26 @@ def test_check_of_what_was_never_built(tmp_path: Path, capsys: pytest.CaptureFix
     assert check("--repository", str(tmp_path)) == 1
     assert "build it with `cleave build toy`" in capsys.readouterr().err
     assert check("--repository", str(tmp_path / "none")) == 1
+
+
+def test_check_where_there_is_no_gpu(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plans, "this_machine", lambda: Machine(HERE.tensorrt, compute_capabilities()))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert check("--repository", str(repository), "--config-name", "tensorrt") == 1
+    assert capsys.readouterr().err.startswith("cleave check: nvidia-smi: expected a GPU, got: ")
+
+
+def test_the_command_for_what_was_never_built_makes_the_engines_that_are_asked_for(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(repository / "toy_whole" / VERSION_FOLDER)
+    words = ["--repository", str(repository)]
+    assert check(*words, "--config-name", "tensorrt") == 1
+    assert capsys.readouterr().err.endswith(f"; run `cleave build toy --target tensorrt --out {repository}`\n")
+    assert check(*words) == 1
+    assert capsys.readouterr().err.endswith(f"; run `cleave build toy --out {repository}`\n")
 
 
 def test_a_server_is_not_started_on_a_foreign_engine(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
