@@ -37,6 +37,10 @@ OPTIONS = {
     "hardware_compatible": (TENSORRT,),
 }
 """Options that only some targets have."""
+OF_A_REPOSITORY = dict.fromkeys(("out", "data", "check"), (ONNX, TENSORRT))
+"""Options of targets that have to do with a model repository."""
+OF_A_BUILD = (*OPTIONS, "data")
+"""Options that mean nothing where configs are only compared."""
 
 
 def add_build(commands: Subparsers) -> None:
@@ -132,8 +136,13 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    for option, targets in OPTIONS.items():
-        if getattr(options, option) not in (None, False) and options.target not in targets:
+    for option in OF_A_BUILD:
+        if options.check and _is_given(options, option):
+            raise BuilderError(
+                f"--{option.replace('_', '-')}: expected no --check with it, which builds nothing; leave one out"
+            )
+    for option, targets in {**OPTIONS, **OF_A_REPOSITORY}.items():
+        if _is_given(options, option) and options.target not in targets:
             expected = " or ".join(f"--target {target}" for target in targets)
             raise BuilderError(
                 f"--{option.replace('_', '-')}: expected {expected} with it, got --target {options.target}; leave it "
@@ -141,6 +150,10 @@ def _check_options(options: argparse.Namespace) -> None:
             )
     if options.memory_limit is not None and options.memory_limit < 1:
         raise BuilderError(f"--memory-limit: expected at least 1 MiB, got {options.memory_limit}; leave it out for all")
+
+
+def _is_given(options: argparse.Namespace, option: str) -> bool:
+    return getattr(options, option) not in (None, False)
 
 
 def _plan_builder(options: argparse.Namespace) -> PlanBuilder:

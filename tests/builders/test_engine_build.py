@@ -150,6 +150,17 @@ def test_gpus_of_two_kinds_are_refused(
         (["--timing-cache", "x"], "--timing-cache: expected --target tensorrt with it, got --target onnx"),
         (["--layers", "x"], "--layers: expected --target tensorrt or --target tensorrt-check with it, got"),
         (["--architectures", "SM89", "--target", "tensorrt"], "--architectures: expected --target tensorrt-check with"),
+        (
+            ["--check", "--target", "tensorrt-check"],
+            "--check: expected --target onnx or --target tensorrt with it, got",
+        ),
+        (
+            ["--out", "x", "--target", "tensorrt-check"],
+            "--out: expected --target onnx or --target tensorrt with it, got",
+        ),
+        (["--data", "x", "--target", "tensorrt-check"], "--data: expected --target onnx or --target tensorrt with it"),
+        (["--check", "--data", "x"], "--data: expected no --check with it, which builds nothing; leave one out"),
+        (["--check", "--timing-cache", "x", "--target", "tensorrt"], "--timing-cache: expected no --check with it,"),
         (["--memory-limit", "0", "--target", "tensorrt"], "--memory-limit: expected at least 1 MiB, got 0"),
     ],
 )
