@@ -63,7 +63,7 @@ def read_manifest(model_folder: Path) -> Manifest:
         ManifestError: says which file is missing, altered or foreign, and the command that builds it.
     """
     file = model_folder / VERSION_FOLDER / FILE_NAME
-    remedy = f"run `cleave build` for it with --out {model_folder.parent}"
+    remedy = f"run `cleave build` for it with --out {model_folder.parent}, and for engines with --target tensorrt"
     if not file.is_file():
         raise ManifestError(f"{file}: no such file, so {model_folder.name} was never built here; {remedy}")
     try:

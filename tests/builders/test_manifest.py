@@ -49,7 +49,10 @@ def test_an_ensemble_has_no_artifact(tmp_path: Path) -> None:
 
 def test_a_model_that_was_never_built(tmp_path: Path) -> None:
     (tmp_path / "toy_whole").mkdir()
-    message = f"no such file, so toy_whole was never built here; run `cleave build` for it with --out {tmp_path}"
+    message = (
+        f"no such file, so toy_whole was never built here; run `cleave build` for it with --out {tmp_path}, and for "
+        "engines with --target tensorrt"
+    )
     with pytest.raises(ManifestError, match=re.escape(message)):
         read_manifest(tmp_path / "toy_whole")
 
