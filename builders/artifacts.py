@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from builders.columns import with_columns
+from builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, SUMMARY_CACHE, UNCACHED, WHOLE
 from builders.split import Cut
 
 
@@ -12,10 +13,10 @@ def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
     """The ONNX model of each model of the repository; None for what has no graph of its own."""
     name = cut.ranker.name
     return {
-        f"{name}_whole": with_columns(cut.whole),
-        f"{name}_history_encoder": with_columns(cut.history_encoder),
-        f"{name}_candidate_scorer": with_columns(cut.candidate_scorer),
-        f"{name}_uncached": None,
-        f"{name}_summary_cache": None,
+        f"{name}{WHOLE}": with_columns(cut.whole),
+        f"{name}{HISTORY_ENCODER}": with_columns(cut.history_encoder),
+        f"{name}{CANDIDATE_SCORER}": with_columns(cut.candidate_scorer),
+        f"{name}{UNCACHED}": None,
+        f"{name}{SUMMARY_CACHE}": None,
         name: None,
     }

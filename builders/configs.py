@@ -13,12 +13,17 @@ from tritonclient.utils import np_to_triton_dtype
 
 from builders.sizes import Size, tensor_dims
 from builders.spec import (
+    CANDIDATE_SCORER,
     ENCODER_PARAMETER,
+    HISTORY_ENCODER,
     MAX_AGE_PARAMETER,
     NICE_PARAMETER,
     SIGNATURE_PARAMETER,
+    SUMMARY_CACHE,
     SUMMARY_STATUS,
+    UNCACHED,
     USER_ID,
+    WHOLE,
     Tensor,
     signature_json,
 )
@@ -62,43 +67,43 @@ def configs(cut: Cut) -> list[Any]:
     kept = {tensor.name: [size.symbol for size in tensor.dims[1:]] for tensor in cut.summary}
     by_id = [_string(USER_ID), *user]
     status = [_string(SUMMARY_STATUS)]
-    encoder = _onnx_config(f"{name}_history_encoder", user, summary, signature_json(of_user, (), kept_outputs=kept))
+    encoder = _onnx_config(f"{name}{HISTORY_ENCODER}", user, summary, signature_json(of_user, (), kept_outputs=kept))
     encoder.parameters[NICE_PARAMETER].string_value = str(ENCODER_NICE)
     return [
-        _onnx_config(f"{name}_whole", user + rest, output, signature_json(inputs, ranker.output)),
+        _onnx_config(f"{name}{WHOLE}", user + rest, output, signature_json(inputs, ranker.output)),
         encoder,
         _onnx_config(
-            f"{name}_candidate_scorer",
+            f"{name}{CANDIDATE_SCORER}",
             summary + rest,
             output,
             signature_json(of_rest, ranker.output, kept_inputs=kept),
         ),
         _ensemble_config(
-            f"{name}_uncached",
+            f"{name}{UNCACHED}",
             user + rest,
             output,
             [
-                (f"{name}_history_encoder", user, summary),
-                (f"{name}_candidate_scorer", summary + rest, output),
+                (f"{name}{HISTORY_ENCODER}", user, summary),
+                (f"{name}{CANDIDATE_SCORER}", summary + rest, output),
             ],
             signature_json(inputs, ranker.output),
         ),
         _summary_cache_config(
-            f"{name}_summary_cache",
+            f"{name}{SUMMARY_CACHE}",
             by_id,
             summary + status,
-            f"{name}_history_encoder",
-            signature_json(of_user, (), kept_outputs=kept, summary_cache=f"{name}_summary_cache"),
+            f"{name}{HISTORY_ENCODER}",
+            signature_json(of_user, (), kept_outputs=kept, summary_cache=f"{name}{SUMMARY_CACHE}"),
         ),
         _ensemble_config(
             name,
             by_id + rest,
             output + status,
             [
-                (f"{name}_summary_cache", by_id, summary + status),
-                (f"{name}_candidate_scorer", summary + rest, output),
+                (f"{name}{SUMMARY_CACHE}", by_id, summary + status),
+                (f"{name}{CANDIDATE_SCORER}", summary + rest, output),
             ],
-            signature_json(inputs, ranker.output, summary_cache=f"{name}_summary_cache"),
+            signature_json(inputs, ranker.output, summary_cache=f"{name}{SUMMARY_CACHE}"),
             optional=by_id,
         ),
     ]

@@ -28,7 +28,7 @@ from builders.parity import cases_of
 from builders.precision import precision_of, rounded_to
 from builders.profiles import Bounds, holds
 from builders.runtime import OnnxRunner
-from builders.spec import BATCH, Ranker
+from builders.spec import BATCH, HISTORY_ENCODER, WHOLE, Ranker
 
 G_LOGGER.module_severity = G_LOGGER.CRITICAL
 """It prints to stdout, where results go."""
@@ -116,7 +116,7 @@ def onnx_runner(model: onnx.ModelProto) -> Any:
 def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case]:
     """The inputs that prove a cut, as far as the engines take so many users at once, with their summaries."""
     graphs = {part.name: part.model for part in parts}
-    whole, encoder = graphs[f"{ranker.name}_whole"], graphs[f"{ranker.name}_history_encoder"]
+    whole, encoder = graphs[f"{ranker.name}{WHOLE}"], graphs[f"{ranker.name}{HISTORY_ENCODER}"]
     most = min(max(profile[BATCH][1] for profile in part.profiles) for part in parts)
     highs, encode = highs_from_graph(whole, ranker), OnnxRunner(rounded_to(encoder))
     rng = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ from builders.errors import BuilderError
 from builders.extract import extract_graph
 from builders.graph_edit import Step, nodes_of_steps, rename_tensors
 from builders.runtime import OnnxRunner
-from builders.spec import Ranker, Tensor
+from builders.spec import CANDIDATE_SCORER, Ranker, Tensor
 from builders.split import Cut
 from builders.summary import SummaryTensor, name_summary
 
@@ -90,7 +90,7 @@ def split_item_tower(cut: Cut) -> ItemTower:
         inputs=[*summary, *(tensor.name for tensor in ranker.request), *names],
         outputs={tensor.name: tensor.name for tensor in ranker.output},
         renamed={**summary, **names},
-        name=f"{ranker.name}_candidate_scorer",
+        name=f"{ranker.name}{CANDIDATE_SCORER}",
     )
     return ItemTower(tower, pair_scorer, tensors)
 

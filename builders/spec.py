@@ -21,6 +21,11 @@ BATCH = "batch"
 SMALLEST_BUCKET = 16
 """Shapes below this many elements cost about the same to run, so they share one bucket."""
 
+WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER = "_whole", "_history_encoder", "_candidate_scorer"
+UNCACHED, SUMMARY_CACHE = "_uncached", "_summary_cache"
+SUFFIXES = ("", UNCACHED, WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
+"""What the models of the repository that a ranker becomes are called behind its name."""
+
 SIGNATURE_PARAMETER = "cleave_signature"
 """Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""
 

@@ -22,7 +22,7 @@ from builders.labels import Labels
 from builders.optimize import additive_masks
 from builders.rows import split_rows
 from builders.sizes import Probe, probe
-from builders.spec import Ranker
+from builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, Ranker
 from builders.summary import SummaryTensor, name_summary
 
 
@@ -106,14 +106,14 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
         inputs=[tensor.name for tensor in ranker.user],
         outputs={tensor.source: tensor.name for tensor in summary},
         renamed={},
-        name=f"{ranker.name}_history_encoder",
+        name=f"{ranker.name}{HISTORY_ENCODER}",
     )
     scorer = extract_graph(
         *analysis,
         inputs=[tensor.source for tensor in summary] + [tensor.name for tensor in ranker.request + ranker.candidate],
         outputs={tensor.name: tensor.name for tensor in ranker.output},
         renamed={tensor.source: tensor.name for tensor in summary},
-        name=f"{ranker.name}_candidate_scorer",
+        name=f"{ranker.name}{CANDIDATE_SCORER}",
     )
     return Cut(
         ranker=ranker,

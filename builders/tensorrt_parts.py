@@ -12,7 +12,7 @@ from builders.attention_pass import with_attention
 from builders.configs import MAX_BATCH_SIZE
 from builders.profiles import Profile, profiles_of
 from builders.sizes import Probe
-from builders.spec import BATCH, Ranker
+from builders.spec import BATCH, WHOLE, Ranker
 from builders.split import Cut
 from builders.tensorrt_graph import tensorrt_graph
 
@@ -57,7 +57,7 @@ def tensorrt_parts(cut: Cut) -> tuple[TensorRTPart, ...]:
     parts = []
     for name, artifact in artifacts_of(cut).items():
         if artifact is not None:
-            probe = cut.whole_probe if name == f"{cut.ranker.name}_whole" else cut.analysis.probe
+            probe = cut.whole_probe if name == f"{cut.ranker.name}{WHOLE}" else cut.analysis.probe
             spelled_out = tensorrt_graph(artifact)
             best = with_attention(spelled_out)
             models = (best,) if best is spelled_out else (best, spelled_out)

@@ -17,6 +17,7 @@ from builders.config_rules import Configs
 from builders.configs import signature_of
 from builders.report import byte_quantity, markdown_table
 from builders.sizes import Size
+from builders.spec import UNCACHED, WHOLE
 
 COLUMNS = (
     "served model",
@@ -58,7 +59,7 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
     roles = {name: entry["role"] for name, entry in signature_of(scorer)["inputs"].items()}
     sizes = {
         name: next(bucket for bucket in axis["buckets"] if bucket >= axis["opt"])
-        for name, axis in signature_of(configs[f"{ranker}_whole"])["axes"].items()
+        for name, axis in signature_of(configs[f"{ranker}{WHOLE}"])["axes"].items()
     }
     history = sum(_input_bytes(encoder, sizes).values())
     inputs = _input_bytes(scorer, sizes)
@@ -68,7 +69,7 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
     return [
         Transfers(f"{ranker}, hit", 0, 0, summary, rest, scores),
         Transfers(f"{ranker}, miss", history, summary, summary, rest, scores),
-        Transfers(f"{ranker}_uncached", history, 0, 0, rest, scores),
+        Transfers(f"{ranker}{UNCACHED}", history, 0, 0, rest, scores),
     ]
 
 
@@ -94,7 +95,7 @@ def configs_of(repository: Path, file: str) -> dict[str, Any]:
 
 def rankers_of(configs: Configs) -> Iterator[str]:
     """The rankers that have a whole set of models."""
-    return (name.removesuffix("_whole") for name in configs if name.endswith("_whole"))
+    return (name.removesuffix(WHOLE) for name in configs if name.endswith(WHOLE))
 
 
 def transfer_table(configs: Configs) -> str:

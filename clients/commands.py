@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builders.spec import UNCACHED, WHOLE
 from clients.client import RankerClient
 from clients.errors import InvalidRequestError, NotFoundError, UnavailableError
 from clients.ranking import Ranking
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 CACHED = "cached"
-ARMS = {CACHED: "{}", "uncached": "{}_uncached", "single_pass": "{}_whole"}
+ARMS = {CACHED: "{}", "uncached": "{}" + UNCACHED, "single_pass": "{}" + WHOLE}
 """Ways to serve a ranker that this command can ask, and the served model of each."""
 
 DEADLINE_S = 60.0

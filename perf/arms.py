@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builders.roofline import PER_CANDIDATE_ROWS
-from builders.spec import Ranker
+from builders.spec import UNCACHED, WHOLE, Ranker
 from clients import RankerClient
 from clients.padding import padded, requests_from_arrays, slices
 from clients.signature import USER_ID, Signature
@@ -130,9 +130,9 @@ LITSERVE = "litserve"
 ARMS = {
     arm.name: arm
     for arm in (
-        Arm(BASELINE, "_whole", _row_per_candidate, _rows_at_a_time),
-        Arm("single_pass", "_whole", _one_row, _single),
-        Arm("uncached", "_uncached", _one_row, _single),
+        Arm(BASELINE, WHOLE, _row_per_candidate, _rows_at_a_time),
+        Arm("single_pass", WHOLE, _one_row, _single),
+        Arm("uncached", UNCACHED, _one_row, _single),
         Arm("cached", "", _named_row, _single),
     )
 }

@@ -22,7 +22,7 @@ from builders.draw import draw_inputs
 from builders.manifest import VERSION_FOLDER
 from builders.repository import ARTIFACT_FILE, write_repository
 from builders.sources import load_ranker
-from builders.spec import Ranker
+from builders.spec import SUMMARY_CACHE, Ranker
 from builders.split import cut_ranker
 from clients import RankerClient, Ranking
 from perf.arms import DEADLINE_S, Request, request_from_arrays
@@ -194,7 +194,7 @@ def _bare(ranker: Ranker, server: TritonServer, request: Request, scores: NDArra
             f"{ranker.name}: expected the scores of the scorer in process within {TOLERANCE}, got a difference of "
             f"{difference:.2g}; report it"
         )
-    settings = Settings.from_config(server.repository / f"{ranker.name}_summary_cache", configs["summary_cache"])
+    settings = Settings.from_config(server.repository / f"{ranker.name}{SUMMARY_CACHE}", configs["summary_cache"])
     key = settings.keys.of_user(KNOWN.encode())
     store = connection_from_url(server.variables[STORE_VARIABLE], DEADLINE_S)
 

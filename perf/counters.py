@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from builders.spec import SUMMARY_CACHE
 from perf.errors import PerfError
 from perf.server import TIMEOUT_S, asking
-from serving.repository import SUMMARY_CACHE
 from serving.summary_metrics import LOOKUPS
 
 PUBLISHED_S = 0.7

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from builders.spec import HISTORY_ENCODER
 from perf.analyzer import Order
 from perf.arms import BASELINE, DEADLINE_S, LITSERVE, Arm, ArmClient, Request
 from perf.litserve_arm import LitServeServer
 from perf.parity import Parity
 from perf.subject import Subject
 from perf.traffic import USER_PREFIX, Messages, arrivals_us, draw_traffic, write_messages
-from perf.turn import ENCODER, Plan
+from perf.turn import Plan
 from perf.workload import Point, Workload
 
 PARITY_USER = f"{USER_PREFIX}-parity"
@@ -44,7 +45,7 @@ def _plan(workload: Workload, point: Point, subject: Subject, arm: Arm, url: str
         num_requests=messages.count,
         batch=messages.batch,
         concurrency=point.load.concurrency,
-        composing=(f"{ranker.name}{ENCODER}",) if arm.keeps_summaries else (),
+        composing=(f"{ranker.name}{HISTORY_ENCODER}",) if arm.keeps_summaries else (),
     )
     waits: list[int] = []
     if point.load.rate_per_s is not None:

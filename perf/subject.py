@@ -21,7 +21,7 @@ from builders.repository import SIZED_FOLDER, build_name, repository_folder, wri
 from builders.roofline import ARMS as ROOFLINE_ARMS
 from builders.roofline import Machine, predict_arm
 from builders.sources import load_ranker, parse_sizes
-from builders.spec import Axis, Ranker
+from builders.spec import WHOLE, Axis, Ranker
 from builders.split import Cut, cut_ranker
 from perf.arms import BASELINE, Request
 from perf.traffic import Traffic
@@ -119,7 +119,7 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
         cut = build(BuildRequest(name, sizes)).cut
         highs = highs_from_graph(cut.whole, cut.ranker)
         write_repository(cut, folder, command)
-    fingerprint = read_manifest(folder / f"{ranker.name}_whole").fingerprint
+    fingerprint = read_manifest(folder / f"{ranker.name}{WHOLE}").fingerprint
     of_source = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)
     return Subject(name, size, cut, highs, folder, fingerprint, of_source == fingerprint)
 

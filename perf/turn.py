@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from builders.spec import SUMMARY_CACHE
 from clients import RankerClient
 from clients.validation import Inputs, UserId
 from perf.analyzer import Analyzer, Order, run_analyzer
@@ -16,9 +17,7 @@ from perf.arms import DEADLINE_S, Arm
 from perf.counters import ALONE, Counters, Served
 from perf.errors import PerfError
 from perf.traffic import Messages, Traffic
-from serving.repository import SUMMARY_CACHE
 
-ENCODER = "_history_encoder"
 HIT = "hit"
 HIT_RATE_TOLERANCE = 0.01
 WARMED_AT_ONCE = 16

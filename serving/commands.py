@@ -89,8 +89,9 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from builders.spec import SUMMARY_CACHE  # noqa: PLC0415
     from serving.ports import Ports  # noqa: PLC0415 - other commands need no server
-    from serving.repository import SUMMARY_CACHE, models_of  # noqa: PLC0415
+    from serving.repository import models_of  # noqa: PLC0415
     from serving.triton import TritonServer  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from builders.manifest import FILE_NAME, VERSION_FOLDER, check_one_build, read_manifest
 from builders.plan import TENSORRT_CONFIG, Plan
+from builders.spec import SUFFIXES
 from serving.errors import ServingError
 from serving.plans import REBUILT_FOR, check_plans
 
 CONFIG_FILE = "config.pbtxt"
-SUMMARY_CACHE = "_summary_cache"
-SUFFIXES = ("", "_uncached", "_whole", "_history_encoder", "_candidate_scorer", SUMMARY_CACHE)
 """A folder called like a ranker and one of these is a model of it even before it was built."""
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from builders.spec import SUFFIXES
 from serving.ports import LOOPBACK, Ports, choose_ports
-from serving.repository import SUFFIXES
 from tests.deploy.files import ENTRYPOINT, ROOT, stages
 
 PATIENCE_S = 20
