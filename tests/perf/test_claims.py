@@ -35,7 +35,7 @@ def test_calls_take_turns_and_the_first_of_each_does_not_count(monkeypatch: pyte
 
 
 def test_the_memory_of_a_run_is_that_of_its_process(tmp_path: Path) -> None:
-    inputs: Arrays = {"x": np.ones((1, 1 << 22), np.float32)}
+    inputs: Arrays = {"x": np.ones((1, 1 << 24), np.float32)}
     shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "n"])
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "n"])
     graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "exp", [shape], [output])
@@ -43,4 +43,5 @@ def test_the_memory_of_a_run_is_that_of_its_process(tmp_path: Path) -> None:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10), file)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the tests before
     idle, peak = claims._peak_memory(file, inputs)
-    assert 15 * MIB < peak - idle < 100 * MIB  # the output is 16
+    # The output is 64: larger than what malloc may take from memory that an earlier test left behind.
+    assert 60 * MIB < peak - idle < 200 * MIB

@@ -198,7 +198,8 @@ async def test_a_full_store_forgets_and_goes_on(tmp_path: Path) -> None:
         async with opened(server.url) as (store, _, _):
             for user in range(200):
                 assert await store.put(b"%d" % user, KeptSummary(_padding(50_000), KEPT.digest, 0.0))
-            assert await store.get(b"0") == "miss"
+            # Which of them goes is the store's estimate of who was away longest.
+            assert "miss" in [await store.get(b"%d" % user) for user in range(100)]
             assert isinstance(await store.get(b"199"), KeptSummary)
             server.client.config_set("maxmemory-policy", "noeviction")
             assert not all(
