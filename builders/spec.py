@@ -24,7 +24,8 @@ SMALLEST_BUCKET = 16
 WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER = "_whole", "_history_encoder", "_candidate_scorer"
 UNCACHED, SUMMARY_CACHE = "_uncached", "_summary_cache"
 SUFFIXES = ("", UNCACHED, WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
-"""What the models of the repository that a ranker becomes are called behind its name."""
+"""What the models of the repository that a ranker becomes are called behind its name; a folder called so is a model of
+the ranker even before it was built."""
 
 SIGNATURE_PARAMETER = "cleave_signature"
 """Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""

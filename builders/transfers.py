@@ -17,7 +17,7 @@ from builders.config_rules import Configs
 from builders.configs import signature_of
 from builders.report import byte_quantity, markdown_table
 from builders.sizes import Size
-from builders.spec import UNCACHED, WHOLE
+from builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE
 
 COLUMNS = (
     "served model",
@@ -55,7 +55,7 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
     On a hit the history stays in the host's memory, where it is only compared. Between the two engines of
     `NAME_uncached` the summary stays on the GPU.
     """
-    encoder, scorer = (configs[f"{ranker}_{part}"] for part in ("history_encoder", "candidate_scorer"))
+    encoder, scorer = (configs[f"{ranker}{part}"] for part in (HISTORY_ENCODER, CANDIDATE_SCORER))
     roles = {name: entry["role"] for name, entry in signature_of(scorer)["inputs"].items()}
     sizes = {
         name: next(bucket for bucket in axis["buckets"] if bucket >= axis["opt"])

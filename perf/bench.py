@@ -31,7 +31,7 @@ from perf.plans import check_parity, plans_of_point, warm_up
 from perf.report import Report, model_report, report_of_run
 from perf.server import is_engine, keeps_summaries, server_with_store, versions_of
 from perf.subject import Subject, subject_of
-from perf.traffic import draw_traffic
+from perf.traffic import check_sizes
 from perf.turn import Plan, Turn, run_turn
 from perf.workload import Point, Workload
 from serving.ports import LOOPBACK
@@ -77,7 +77,7 @@ def run_bench(workload: Workload, options: Options) -> dict[str, Any]:
     # All before the first turn: what a model does not take is said at once.
     subjects = [subject_of(name, workload.sizes.get(name, ""), options.repository) for name in workload.models]
     for subject, point, arm in itertools.product(subjects, points, arms):
-        draw_traffic(workload, point, subject.cut.ranker, workload.requests_of(arm.name), subject.highs)
+        check_sizes(workload, point, subject.cut.ranker, workload.requests_of(arm.name))
     machine = environment.machine()
     versions = environment.versions(analyzer.version, versions_of(options.url) if options.url else None)
     limits = measure_machine()

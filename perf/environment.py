@@ -20,12 +20,20 @@ TIMEOUT_S = 60
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, and each GPU with its driver."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}",
         "gpus": _gpus(),
     }
+
+
+def processor_name() -> str:
+    """As the system calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def load_average() -> float:
@@ -67,11 +75,6 @@ def versions(analyzer: str, server: Mapping[str, str] | None = None) -> dict[str
         except PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _gpus() -> list[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,6 +17,7 @@ from onnx import TensorProto, helper
 
 from builders.export import OPSET
 from builders.roofline import Machine
+from perf.environment import processor_name
 
 PRODUCT_SIZE = 512
 """Rows and columns of the matrices whose product is timed: a millisecond, which is often had undisturbed."""
@@ -71,14 +70,6 @@ def best_of(first: Machine, second: Machine) -> Machine:
         memory_bytes_per_s=max(first.memory_bytes_per_s, second.memory_bytes_per_s),
         launch_us=min(first.launch_us, second.launch_us),
     )
-
-
-def processor_name() -> str:
-    """As the system calls it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _product_flops_per_s(threads: int) -> float:

@@ -11,8 +11,6 @@ from perf.thresholds import Verdict
 NOT_KNOWN = "-"
 IDLE_LOAD = 0.5
 """Load average below which a machine has nothing else to do."""
-
-
 WORTH_TELLING = 0.02
 """Share of the processor time that the host keeps, above which the report says so."""
 

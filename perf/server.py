@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builders.plan import PLAN_PLATFORM
 from perf.errors import PerfError
 from serving.repository import models_of
 from serving.server_store import default_store
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from tritonclient.grpc import InferenceServerClient
 
 TIMEOUT_S = 10.0
-ENGINE_PLATFORM = "tensorrt_plan"
-"""As Triton calls it in the config of a model that is an engine."""
 
 
 @contextmanager
@@ -74,4 +73,4 @@ def is_engine(url: str, model: str) -> bool:
     """
     with asking(url) as client:
         config = client.get_model_config(model, client_timeout=TIMEOUT_S).config
-    return bool(config.platform == ENGINE_PLATFORM)
+    return bool(config.platform == PLAN_PLATFORM)

@@ -62,30 +62,39 @@ def draw_traffic(
     Args:
         highs: upper ends of the ids that the ranker leaves open.
     """
+    users, new = _users(workload, point, num_requests)
+    requests = tuple(_request(workload.seed, point, ranker, user, place, highs) for place, user in enumerate(users))
+    return Traffic(requests, new)
+
+
+def check_sizes(workload: Workload, point: Point, ranker: Ranker, num_requests: int) -> None:
+    """Refuse a point with requests that are longer or shorter than the ranker takes.
+
+    Raises:
+        PerfError: names the axis.
+    """
+    for place, user in enumerate(_users(workload, point, num_requests)[0]):
+        _sizes(ranker, point, *_generators(workload.seed, user, place))
+
+
+def _users(workload: Workload, point: Point, num_requests: int) -> tuple[list[int], tuple[bool, ...]]:
+    """Who asks each request, and whether they are new."""
     num_known = round(point.cached_share * num_requests)
     new = np.random.default_rng((workload.seed, _NEW)).permutation(np.arange(num_requests) >= num_known)
     ranks = np.arange(1, workload.users + 1)
     weights = ranks**-workload.zipf
     known = np.random.default_rng((workload.seed, _KNOWN)).choice(ranks, num_requests, p=weights / weights.sum())
-    requests = []
-    for place in range(num_requests):
-        # A new user has a number behind those of all who come back.
-        user = workload.users + 1 + place if new[place] else int(known[place])
-        requests.append(_request(workload.seed, point, ranker, user, place, highs))
-    return Traffic(tuple(requests), tuple(bool(each) for each in new))
+    # A new user has a number behind those of all who come back.
+    users = [workload.users + 1 + place if new[place] else int(known[place]) for place in range(num_requests)]
+    return users, tuple(bool(each) for each in new)
 
 
 def _request(
     seed: int, point: Point, ranker: Ranker, user: int, place: int, highs: Mapping[str, int] | None
 ) -> Request:
     """A user has one history, whatever is asked; candidates and request inputs are drawn for each request."""
-    of_user = np.random.default_rng((seed, _USERS, user))
-    of_request = np.random.default_rng((seed, _REQUESTS, place))
-    sizes = ranker.sizes("opt")
-    history = ranker.history_axis
-    if history is not None:
-        sizes[history.name] = _size(ranker, history, point.history, of_user)
-    sizes[ranker.candidate_axis.name] = _size(ranker, ranker.candidate_axis, point.candidates, of_request)
+    of_user, of_request = _generators(seed, user, place)
+    sizes = _sizes(ranker, point, of_user, of_request)
     user_arrays = _drawn(ranker, sizes, of_user, highs)
     request_arrays = _drawn(ranker, sizes, of_request, highs)
     return Request(
@@ -94,6 +103,22 @@ def _request(
         {tensor.name: request_arrays[tensor.name] for tensor in ranker.candidate},
         f"{USER_PREFIX}-{user}",
     )
+
+
+def _generators(seed: int, user: int, place: int) -> tuple[np.random.Generator, np.random.Generator]:
+    return np.random.default_rng((seed, _USERS, user)), np.random.default_rng((seed, _REQUESTS, place))
+
+
+def _sizes(
+    ranker: Ranker, point: Point, of_user: np.random.Generator, of_request: np.random.Generator
+) -> dict[str, int]:
+    """Of a request; what is drawn first."""
+    sizes = ranker.sizes("opt")
+    history = ranker.history_axis
+    if history is not None:
+        sizes[history.name] = _size(ranker, history, point.history, of_user)
+    sizes[ranker.candidate_axis.name] = _size(ranker, ranker.candidate_axis, point.candidates, of_request)
+    return sizes
 
 
 def _size(ranker: Ranker, axis: Axis, length: Length, rng: np.random.Generator) -> int:

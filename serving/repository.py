@@ -13,7 +13,6 @@ from serving.errors import ServingError
 from serving.plans import REBUILT_FOR, check_plans
 
 CONFIG_FILE = "config.pbtxt"
-"""A folder called like a ranker and one of these is a model of it even before it was built."""
 
 
 def models_of(repository: Path, ranker: str, config_name: str | None = None) -> list[str]:
