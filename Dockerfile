@@ -18,7 +18,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     print(*project['dependencies'], sep='\n')" > /requirements.txt
-COPY cleave.py ./
+COPY cleave cleave
 COPY builders builders
 COPY clients clients
 COPY perf perf
@@ -42,7 +42,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     python3 -m pip --python /opt/cleave/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 # What is pinned, what builds plans, and what Triton loads them with.
-RUN /opt/cleave/bin/python -c "import sys, tensorrt; from serving.plans import installed_tensorrt; \
+RUN /opt/cleave/bin/python -c "import sys, tensorrt; from cleave.serving.server.engines import installed_tensorrt; \
     versions = '${TENSORRT_VERSION}', tensorrt.__version__, installed_tensorrt(); \
     sys.exit(len(set(versions)) > 1 and f'TensorRT: expected one version, got {versions}; change TENSORRT_VERSION')"
 COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint

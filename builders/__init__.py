@@ -1,6 +1,6 @@
 """From a PyTorch ranker to the artifacts of a Triton model repository."""
 
-from builders.errors import BuilderError, SpecError
-from builders.spec import Axis, Ranker, Tensor
+from cleave.builders.errors import BuilderError, SpecError
+from cleave.builders.spec import Axis, Ranker, Tensor
 
 __all__ = ["Axis", "BuilderError", "Ranker", "SpecError", "Tensor"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from builders.errors import BuilderError
+from cleave.builders.errors import BuilderError
 
 Record = TypeVar("Record")
 """A dataclass of what JSON has."""

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import onnx
 
-from builders.artifacts import artifacts_of
-from builders.config_rules import check_configs
-from builders.configs import configs, texts_of
-from builders.configs_tensorrt import tensorrt_configs
-from builders.engine_build import BuiltPlan
-from builders.errors import BuilderError
-from builders.export import fingerprint_of
-from builders.files import write_text
-from builders.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
-from builders.plan import TENSORRT_CONFIG
-from builders.split import Cut
+from cleave import DISTRIBUTION
+from cleave.builders.contract.engine_record import TENSORRT_CONFIG
+from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
+from cleave.builders.cut.cut import Cut
+from cleave.builders.errors import BuilderError
+from cleave.builders.export.torch_export import fingerprint_of
+from cleave.builders.files import write_text
+from cleave.builders.targets.tensorrt.build import BuiltPlan
+from cleave.builders.targets.tensorrt.config import tensorrt_configs
+from cleave.builders.triton.configs import configs, texts_of
+from cleave.builders.triton.graphs import artifacts_of
+from cleave.builders.triton.rules import check_configs
 
 CONFIG_FILE = "config.pbtxt"
 TENSORRT_CONFIG_FILE = f"configs/{TENSORRT_CONFIG}.pbtxt"
@@ -33,7 +34,7 @@ DEFAULT_FOLDER = Path("model_repository")
 SIZED_FOLDER = Path(".cleave") / "repositories"
 """Where models of other sizes go, so that they never overwrite the committed configs."""
 
-RECORDED_PACKAGES = ("cleave", "onnx", "onnxruntime", "torch")
+RECORDED_PACKAGES = (DISTRIBUTION, "onnx", "onnxruntime", "torch")
 
 
 class RepositoryError(BuilderError):
@@ -93,7 +94,7 @@ def _texts(cut: Cut, plans: Mapping[str, BuiltPlan]) -> dict[str, dict[str, str]
     """The text of each config file of each model.
 
     Raises:
-        ConfigError: they break a rule of `builders.config_rules`.
+        ConfigError: they break a rule of `cleave.builders.triton.rules`.
     """
     texts: dict[str, dict[str, str]] = {}
     engines = tensorrt_configs(cut, {model: plan.profiles for model, plan in plans.items()})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from builders.errors import SpecError
+from cleave.builders.errors import SpecError
 
 if TYPE_CHECKING:
     import torch

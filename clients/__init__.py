@@ -1,7 +1,7 @@
 """gRPC clients of a served ranker; needs numpy and tritonclient only, so the folder may be copied on its own."""
 
-from clients.client import AsyncRankerClient, RankerClient
-from clients.errors import (
+from cleave.clients.client import AsyncRankerClient, RankerClient
+from cleave.clients.errors import (
     DeadlineError,
     InvalidRequestError,
     NotFoundError,
@@ -10,8 +10,8 @@ from clients.errors import (
     SignatureError,
     UnavailableError,
 )
-from clients.ranking import Ranking
-from clients.signature import Signature
+from cleave.clients.ranking import Ranking
+from cleave.clients.signature import Signature
 
 __all__ = [
     "AsyncRankerClient",

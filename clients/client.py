@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clients.deadline import Deadline
-from clients.errors import DeadlineError, InvalidRequestError, NotFoundError, RankerError
-from clients.padding import (
+from cleave.clients.deadline import Deadline
+from cleave.clients.errors import DeadlineError, InvalidRequestError, NotFoundError, RankerError
+from cleave.clients.padding import (
     arrays_from_answer,
     batches_from_users,
     outputs_from_answers,
@@ -26,9 +26,9 @@ from clients.padding import (
     slices,
     status_from_answers,
 )
-from clients.ranking import Ranking
-from clients.signature import SUMMARY_STATUS, USER_ID, Signature, signature_from_served
-from clients.validation import (
+from cleave.clients.ranking import Ranking
+from cleave.clients.signature import SUMMARY_STATUS, USER_ID, Signature, signature_from_served
+from cleave.clients.validation import (
     Array,
     Inputs,
     UserId,
@@ -40,7 +40,7 @@ from clients.validation import (
 )
 
 if TYPE_CHECKING:
-    from clients.transport import GrpcChannel
+    from cleave.clients.transport import GrpcChannel
 
 FORGET = "forget"
 """Parameter of a request to the model that keeps summaries: delete those of the user."""
@@ -109,7 +109,7 @@ class AsyncRankerClient:
             deadline: seconds for the whole call, however many requests it takes.
 
         Raises:
-            RankerError: see `clients.errors`; the first failure cancels the requests still running.
+            RankerError: see `cleave.clients.errors`; the first failure cancels the requests still running.
         """
         time_left = Deadline(self._where, deadline)
         given = {"candidates": candidates, "history": history, "request": request}
@@ -189,7 +189,7 @@ class AsyncRankerClient:
         if self._closed:
             raise InvalidRequestError(f"{self._where}: the client is closed; make another one")
         if self._channel is None:
-            from clients.transport import AsyncioChannel  # noqa: PLC0415 - gRPC is slow to import
+            from cleave.clients.transport import AsyncioChannel  # noqa: PLC0415 - gRPC is slow to import
 
             self._channel = AsyncioChannel(self.url)
         return self._channel
@@ -255,7 +255,7 @@ class _BlockingClient(AsyncRankerClient):
     """Its coroutines finish without an event loop."""
 
     def __init__(self, url: str, model: str, micro_batch: int | None) -> None:
-        from clients.transport import BlockingChannel  # noqa: PLC0415
+        from cleave.clients.transport import BlockingChannel  # noqa: PLC0415
 
         super().__init__(url, model, micro_batch)
         self._channel = BlockingChannel(url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from clients.errors import DeadlineError, InvalidRequestError
+from cleave.clients.errors import DeadlineError, InvalidRequestError
 
 
 class Deadline:

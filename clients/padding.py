@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from clients.errors import ServerError
-from clients.signature import CANDIDATE, SUMMARY_STATUS, Axis, Signature, Tensor
-from clients.validation import Array, UserId, sizes_of
+from cleave.clients.errors import ServerError
+from cleave.clients.signature import CANDIDATE, SUMMARY_STATUS, Axis, Signature, Tensor
+from cleave.clients.validation import Array, UserId, sizes_of
 
 KEPT = "hit"
 """The status of a summary that needed no encoding."""

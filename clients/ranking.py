@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.validation import Array
+from cleave.clients.validation import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clients.errors import InvalidRequestError, SignatureError
+from cleave.clients.errors import InvalidRequestError, SignatureError
 
 SIGNATURE_PARAMETER = "cleave_signature"
 """Key of the `config.pbtxt` parameter; stated again here because a client is used without the builders."""

@@ -20,7 +20,7 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
-from clients.errors import (
+from cleave.clients.errors import (
     DeadlineError,
     InvalidRequestError,
     NotFoundError,
@@ -28,8 +28,8 @@ from clients.errors import (
     ServerError,
     UnavailableError,
 )
-from clients.signature import ServedModel
-from clients.validation import Array
+from cleave.clients.signature import ServedModel
+from cleave.clients.validation import Array
 
 OPTIONS = (
     ("grpc.max_send_message_length", -1),

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builders.roofline import PER_CANDIDATE_ROWS
-from builders.spec import UNCACHED, WHOLE, Ranker
-from clients import RankerClient
-from clients.padding import padded, requests_from_arrays, slices
-from clients.signature import USER_ID, Signature
-from clients.validation import sizes_of
-from perf.errors import PerfError
+from cleave.builders.predict.roofline import PER_CANDIDATE_ROWS
+from cleave.builders.spec import UNCACHED, WHOLE, Ranker
+from cleave.clients import RankerClient
+from cleave.clients.padding import padded, requests_from_arrays, slices
+from cleave.clients.signature import USER_ID, Signature
+from cleave.clients.validation import sizes_of
+from cleave.perf.errors import PerfError
 
 Array = NDArray[Any]
 Row = dict[str, Array]
@@ -125,7 +125,7 @@ BASELINE = "per_candidate"
 """The arm that ratios are taken to."""
 
 LITSERVE = "litserve"
-"""The arm of another server, and the package that it is: see `perf.litserve_arm`."""
+"""The arm of another server, and the package that it is: see `cleave.perf.run.litserve`."""
 
 ARMS = {
     arm.name: arm

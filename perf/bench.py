@@ -18,23 +18,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from builders.roofline import Machine
-from perf import environment
-from perf.analyzer import Analyzer, find_analyzer
-from perf.arms import ARMS, LITSERVE, Arm, arm_named
-from perf.counters import Counters
-from perf.errors import PerfError
-from perf.litserve_arm import LitServeServer
-from perf.machine import best_of
-from perf.machine import measure as measure_machine
-from perf.plans import check_parity, plans_of_point, warm_up
-from perf.report import Report, model_report, report_of_run
-from perf.server import is_engine, keeps_summaries, server_with_store, versions_of
-from perf.subject import Subject, subject_of
-from perf.traffic import check_sizes
-from perf.turn import Plan, Turn, run_turn
-from perf.workload import Point, Workload
-from serving.ports import LOOPBACK
+from cleave.builders.predict.roofline import Machine
+from cleave.perf.analyzer.run import Analyzer, find_analyzer
+from cleave.perf.arms import ARMS, LITSERVE, Arm, arm_named
+from cleave.perf.errors import PerfError
+from cleave.perf.machine import environment
+from cleave.perf.machine.peaks import best_of
+from cleave.perf.machine.peaks import measure as measure_machine
+from cleave.perf.report.report import Report, model_report, report_of_run
+from cleave.perf.run.counters import Counters
+from cleave.perf.run.litserve import LitServeServer
+from cleave.perf.run.prepare import check_parity, plans_of_point, warm_up
+from cleave.perf.run.server import is_engine, keeps_summaries, server_with_store, versions_of
+from cleave.perf.run.subject import Subject, subject_of
+from cleave.perf.run.turn import Plan, Turn, run_turn
+from cleave.perf.workload.traffic import check_sizes
+from cleave.perf.workload.workload import Point, Workload
+from cleave.serving.server.ports import LOOPBACK
 
 DEFAULT_OUT = Path(".cleave/bench")
 METRICS_PORT = 8002

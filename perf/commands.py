@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from perf.claims import Claim
+    from cleave.perf.claims.papers import Claim
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -55,20 +55,20 @@ def _add_bench(commands: Subparsers) -> None:
 
 def _bench(options: argparse.Namespace) -> int:
     if options.claims:
-        from perf.claims import check_claims  # noqa: PLC0415 - torch is slow to import
+        from cleave.perf.claims.papers import check_claims  # noqa: PLC0415 - torch is slow to import
 
         return _exit_code(check_claims())
     if options.compare:
         return _compare(*options.compare)
     if options.cache:
-        from builders.sources import parse_sizes  # noqa: PLC0415
-        from perf.cache_claims import SIZES, check_cache  # noqa: PLC0415
+        from cleave.builders.load import parse_sizes  # noqa: PLC0415
+        from cleave.perf.claims.cache import SIZES, check_cache  # noqa: PLC0415
 
         return _exit_code(check_cache({**SIZES, **parse_sizes(options.size)}, options.rounds or 3))
-    from perf.bench import DEFAULT_OUT, Options, forget_rounds, run_bench  # noqa: PLC0415 - torch is slow to import
-    from perf.report_files import write_report  # noqa: PLC0415
-    from perf.report_markdown import markdown  # noqa: PLC0415
-    from perf.workload import load_workload  # noqa: PLC0415
+    from cleave.perf.bench import DEFAULT_OUT, Options, forget_rounds, run_bench  # noqa: PLC0415 - torch is slow to import
+    from cleave.perf.report.files import write_report  # noqa: PLC0415
+    from cleave.perf.report.markdown import markdown  # noqa: PLC0415
+    from cleave.perf.workload.workload import load_workload  # noqa: PLC0415
 
     workload = load_workload(options.workload).with_(options.models, options.size, options.arms, options.rounds)
     out = options.out or DEFAULT_OUT / workload.name
@@ -84,8 +84,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _compare(before: Path, after: Path) -> int:
     """1 if anything is slower."""
-    from perf.compare import compare, noise_is_known  # noqa: PLC0415
-    from perf.report_files import read_report  # noqa: PLC0415
+    from cleave.perf.report.compare import compare, noise_is_known  # noqa: PLC0415
+    from cleave.perf.report.files import read_report  # noqa: PLC0415
 
     reports = read_report(before), read_report(after)
     changes = list(compare(*reports))
@@ -127,9 +127,9 @@ def _add_verify(commands: Subparsers) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
-    from builders.sources import load_ranker, parse_sizes  # noqa: PLC0415
-    from perf.verify import verify  # noqa: PLC0415
+    from cleave.builders.load import load_ranker, parse_sizes  # noqa: PLC0415
+    from cleave.builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
+    from cleave.perf.verify import verify  # noqa: PLC0415
 
     sizes = parse_sizes(options.size)
     repository = options.repository or repository_folder(options.name, sizes)
@@ -153,6 +153,6 @@ def _add_demo(commands: Subparsers) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from perf.demo import run_demo  # noqa: PLC0415
+    from cleave.perf.demo import run_demo  # noqa: PLC0415
 
     return run_demo(options.name, options.user, options.top, options.rounds, options.data)

@@ -6,16 +6,16 @@ import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
-from perf.arms import ARMS, ArmClient, Request
-from perf.errors import PerfError
-from perf.measure import measure, table
+from cleave.perf.arms import ARMS, ArmClient, Request
+from cleave.perf.demo_timing import measure, table
+from cleave.perf.errors import PerfError
 
 
 def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None) -> int:
     """Every step is a command that can be run by itself, and is printed as one."""
-    from builders.repository import DEFAULT_FOLDER  # noqa: PLC0415 - torch is slow to import
-    from builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
-    from perf.server import keeps_summaries, server_with_store  # noqa: PLC0415
+    from cleave.builders.repository import DEFAULT_FOLDER  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
+    from cleave.perf.run.server import keeps_summaries, server_with_store  # noqa: PLC0415
 
     data = datasets.load(data_path)
     row = data.row_of_user(user)
@@ -36,8 +36,8 @@ def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None
 
 
 def _step(command: list[str]) -> None:
-    import cleave  # noqa: PLC0415 - the command line imports this package
+    from cleave import cli  # noqa: PLC0415 - the command line imports this package
 
     print(f"\n$ cleave {shlex.join(command)}", flush=True)
-    if code := cleave.main(command):
+    if code := cli.main(command):
         raise PerfError(f"`cleave {shlex.join(command)}`: expected exit code 0, got {code}; see above")

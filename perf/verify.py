@@ -14,8 +14,12 @@ import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from builders.difference import TOLERANCES, largest_difference
-from builders.engine_parity import (
+from cleave.builders.contract.engine_record import PLAN_PLATFORM, TENSORRT_CONFIG
+from cleave.builders.contract.manifest import check_one_build
+from cleave.builders.cut.proof import torch_outputs
+from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
+from cleave.builders.spec import SUMMARY_STATUS, Ranker
+from cleave.builders.targets.tensorrt.verify import (
     Case,
     Verified,
     VerifyError,
@@ -24,15 +28,11 @@ from builders.engine_parity import (
     parts_of_repository,
     verify_parts,
 )
-from builders.manifest import check_one_build
-from builders.parity import torch_outputs
-from builders.plan import PLAN_PLATFORM, TENSORRT_CONFIG
-from builders.spec import SUMMARY_STATUS, Ranker
-from perf.arms import ARMS, BASELINE, DEADLINE_S, Arm, ArmClient, Request, request_from_arrays
-from perf.errors import PerfError
-from perf.server import server_with_store
-from perf.turn import HIT
-from serving.repository import check_models, models_of
+from cleave.perf.arms import ARMS, BASELINE, DEADLINE_S, Arm, ArmClient, Request, request_from_arrays
+from cleave.perf.errors import PerfError
+from cleave.perf.run.server import server_with_store
+from cleave.perf.run.turn import HIT
+from cleave.serving.server.loaded_models import check_models, models_of
 
 VERIFY_USER = "cleave-verify"
 """Whose summaries are kept and forgotten again."""

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving.errors import ServingError
-from serving.refresh_commands import add_refresh
+from cleave.serving.errors import ServingError
+from cleave.serving.refresh.commands import add_refresh
 
 if TYPE_CHECKING:
-    from serving.server_store import EmbeddedStore, NamedStore
-    from serving.triton import TritonServer
+    from cleave.serving.server.triton import TritonServer
+    from cleave.serving.store.embedded import EmbeddedStore, NamedStore
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -89,10 +89,10 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from builders.spec import SUMMARY_CACHE  # noqa: PLC0415
-    from serving.ports import Ports  # noqa: PLC0415 - other commands need no server
-    from serving.repository import models_of  # noqa: PLC0415
-    from serving.triton import TritonServer  # noqa: PLC0415
+    from cleave.builders.spec import SUMMARY_CACHE  # noqa: PLC0415
+    from cleave.serving.server.loaded_models import models_of  # noqa: PLC0415
+    from cleave.serving.server.ports import Ports  # noqa: PLC0415 - other commands need no server
+    from cleave.serving.server.triton import TritonServer  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
@@ -142,9 +142,9 @@ def _add_check(commands: Subparsers) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from builders.manifest import ManifestError  # noqa: PLC0415 - other commands check nothing
-    from builders.plan import MachineError  # noqa: PLC0415
-    from serving.repository import check_models, models_of  # noqa: PLC0415
+    from cleave.builders.contract.engine_record import MachineError  # noqa: PLC0415
+    from cleave.builders.contract.manifest import ManifestError  # noqa: PLC0415 - other commands check nothing
+    from cleave.serving.server.loaded_models import check_models, models_of  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
@@ -160,8 +160,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:
     """Where the server keeps summaries, not started yet; `cached` says whether it has any to keep."""
-    from serving.server_store import NamedStore, default_store  # noqa: PLC0415 - loads the client
-    from serving.summary_settings import STORE_VARIABLE  # noqa: PLC0415
+    from cleave.serving.store.embedded import NamedStore, default_store  # noqa: PLC0415 - loads the client
+    from cleave.serving.summary.settings import STORE_VARIABLE  # noqa: PLC0415
 
     url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.exec else None)
     for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):
@@ -174,7 +174,7 @@ def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedSt
 
 
 def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> dict[str, str]:
-    from serving.summary_settings import MAX_AGE_VARIABLE, STORE_VARIABLE  # noqa: PLC0415
+    from cleave.serving.summary.settings import MAX_AGE_VARIABLE, STORE_VARIABLE  # noqa: PLC0415
 
     if max_age_s is not None and not max_age_s >= 0:
         raise ServingError(f"--max-age: expected seconds of at least 0, got {max_age_s:g}; correct it")
@@ -186,8 +186,8 @@ def _default_repository(names: list[str], size: str) -> Path:
         return Path("model_repository")
     if len(names) > 1:
         raise ServingError(f"--size: expected one NAME, got {', '.join(names)}; serve each of its own sizes by itself")
-    from builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
-    from builders.sources import parse_sizes  # noqa: PLC0415
+    from cleave.builders.load import parse_sizes  # noqa: PLC0415
+    from cleave.builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
 
     return repository_folder(names[0], parse_sizes(size))
 

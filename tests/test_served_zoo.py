@@ -13,12 +13,12 @@ import torch
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from builders.draw import Arrays, draw_inputs
-from builders.spec import Ranker
-from builders.zoo import ZOO
-from clients import InvalidRequestError, RankerClient
-from perf.arms import ARMS, ArmClient, request_from_arrays
-from serving.triton import TritonServer
+from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import ZOO
+from cleave.clients import InvalidRequestError, RankerClient
+from cleave.perf.arms import ARMS, ArmClient, request_from_arrays
+from cleave.serving.server.triton import TritonServer
 from tests.zoo_cuts import NUM_ITEMS, zoo_cut
 
 TOLERANCE = 1e-5

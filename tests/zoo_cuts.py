@@ -6,10 +6,10 @@ import functools
 
 import torch
 
-from builders.sources import load_ranker
-from builders.spec import Ranker
-from builders.split import Cut, cut_ranker
-from builders.zoo.movielens import NUM_ITEMS
+from cleave.builders.cut.cut import Cut, cut_ranker
+from cleave.builders.load import load_ranker
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo.movielens import NUM_ITEMS
 
 __all__ = ["NUM_ITEMS", "randomized", "zoo_cut"]
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from builders.cost import Flops
-from builders.errors import BuilderError
-from builders.export import highs_from_graph, onnx_from_ranker
-from builders.files import read_records, write_records
-from builders.sizes import probe
-from builders.sources import random_ranker, zoo_sizes
-from builders.spec import Ranker
-from builders.split import cut_ranker
-from builders.training import data
-from builders.training.train import Settings, train
-from builders.training.train_output import save, train_command
-from builders.training.tune import tuned
-from builders.zoo import BASELINES
+from cleave.builders.cost.flops import Flops
+from cleave.builders.cut.cut import cut_ranker
+from cleave.builders.errors import BuilderError
+from cleave.builders.export.torch_export import highs_from_graph, onnx_from_ranker
+from cleave.builders.files import read_records, write_records
+from cleave.builders.load import random_ranker, zoo_sizes
+from cleave.builders.onnx_graph.sizes import probe
+from cleave.builders.spec import Ranker
+from cleave.builders.training import data
+from cleave.builders.training.train import Settings, train
+from cleave.builders.training.train_output import save, train_command
+from cleave.builders.training.tune import tuned
+from cleave.builders.zoo import BASELINES
 
 WEIGHTS_SEED = 0
 """Whose weights are kept for serving."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builders.files import write_text
-from builders.report import byte_quantity, markdown_table, quantity
-from builders.training.accuracy import Accuracy, Row
-from builders.training.train import Settings
-from builders.training.tune import GRID, Trial, best_trial
+from cleave.builders.files import write_text
+from cleave.builders.reports.inspect import byte_quantity, markdown_table, quantity
+from cleave.builders.training.accuracy import Accuracy, Row
+from cleave.builders.training.train import Settings
+from cleave.builders.training.tune import GRID, Trial, best_trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

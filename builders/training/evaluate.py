@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builders.training.data_examples import Part, Rows, batch_of, exact_rows, split_by_length
-from builders.training.data_movielens import MovieLens
-from builders.training.metrics import Metrics, metrics_of
+from cleave.builders.training.data_examples import Part, Rows, batch_of, exact_rows, split_by_length
+from cleave.builders.training.data_movielens import MovieLens
+from cleave.builders.training.metrics import Metrics, metrics_of
 
 Floats = NDArray[np.floating[Any]]
 Score = Callable[[dict[str, NDArray[Any]]], NDArray[np.floating[Any]]]

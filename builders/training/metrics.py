@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builders.errors import BuilderError
+from cleave.builders.errors import BuilderError
 
 Values = NDArray[np.floating[Any]]
 

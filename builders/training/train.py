@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from builders.errors import BuilderError
-from builders.sources import Sizes, random_ranker, zoo_sizes
-from builders.spec import Ranker
-from builders.training.data_examples import Batch, Rows, batch_of, block_rows, split_by_length
-from builders.training.data_movielens import MovieLens
-from builders.training.evaluate import Score, evaluate
-from builders.training.metrics import Metrics
-from builders.zoo.movielens import MovieLensModel
+from cleave.builders.errors import BuilderError
+from cleave.builders.load import Sizes, random_ranker, zoo_sizes
+from cleave.builders.spec import Ranker
+from cleave.builders.training.data_examples import Batch, Rows, batch_of, block_rows, split_by_length
+from cleave.builders.training.data_movielens import MovieLens
+from cleave.builders.training.evaluate import Score, evaluate
+from cleave.builders.training.metrics import Metrics
+from cleave.builders.zoo.movielens import MovieLensModel
 
 BLOCK = 16
 """Consecutive ratings that share one history in training."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from builders.sources import Sizes
-from builders.training.train import Settings, Trained, TrainingError
+from cleave.builders.load import Sizes
+from cleave.builders.training.train import Settings, Trained, TrainingError
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")
 """The settings that are options of the command, too."""

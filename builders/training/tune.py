@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from builders.files import read_records, write_records
-from builders.sources import zoo_sizes
-from builders.training import data
-from builders.training.train import Settings, fit
+from cleave.builders.files import read_records, write_records
+from cleave.builders.load import zoo_sizes
+from cleave.builders.training import data
+from cleave.builders.training.train import Settings, fit
 
 TRIALS = Path(__file__).parent.parent / "zoo" / "tuning.json"
 """Every trial of every model, written by `cleave tune`; the best of a model's are its defaults in training."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from builders.spec import Ranker
-from builders.zoo.append import append
-from builders.zoo.concat import concat
-from builders.zoo.hstu import hstu
-from builders.zoo.lime import lime_mha, lime_xor
-from builders.zoo.no_history import no_history
-from builders.zoo.vista import vista
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo.append import append
+from cleave.builders.zoo.concat import concat
+from cleave.builders.zoo.hstu import hstu
+from cleave.builders.zoo.lime import lime_mha, lime_xor
+from cleave.builders.zoo.no_history import no_history
+from cleave.builders.zoo.vista import vista
 
 ZOO: dict[str, Callable[..., Ranker]] = {
     function.__name__: function for function in (append, concat, hstu, vista, lime_mha, lime_xor)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from builders.spec import Ranker
-from builders.zoo import movielens
-from builders.zoo.parts import CrossAttentionBlock, Head, SequenceEmbedding
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.layers import CrossAttentionBlock, Head, SequenceEmbedding
 
 
 class Append(movielens.MovieLensModel):

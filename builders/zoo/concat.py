@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from builders.spec import Axis, Ranker
-from builders.zoo import movielens
-from builders.zoo.parts import CrossAttentionBlock, Head, SequenceEmbedding
+from cleave.builders.spec import Axis, Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.layers import CrossAttentionBlock, Head, SequenceEmbedding
 
 HISTORY = Axis("history", min=1, opt=128, max=1024)
 CANDIDATES = Axis("candidates", min=1, opt=16, max=64)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn import functional
 
-from builders.spec import Ranker
-from builders.zoo import movielens
-from builders.zoo.parts import Head, SequenceEmbedding, check_heads, merge_heads, split_heads
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.layers import Head, SequenceEmbedding, check_heads, merge_heads, split_heads
 
 
 class HstuBlock(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from builders.spec import Axis, Ranker
-from builders.zoo import movielens
-from builders.zoo.hstu import HstuBlock
-from builders.zoo.parts import (
+from cleave.builders.spec import Axis, Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.hstu import HstuBlock
+from cleave.builders.zoo.layers import (
     CrossAttentionBlock,
     Head,
     RecencyEmbedding,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from builders import spec
-from builders.spec import Axis, Ranker
+from cleave.builders import spec
+from cleave.builders.spec import Axis, Ranker
 
 NUM_ITEMS = 1682
 """Movies of MovieLens-100k; weights trained on another data set carry their own number."""

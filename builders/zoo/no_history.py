@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from builders.spec import Ranker
-from builders.zoo import movielens
-from builders.zoo.parts import Head, IdEmbedding
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.layers import Head, IdEmbedding
 
 
 class NoHistory(movielens.MovieLensModel):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from builders.spec import Axis, Ranker
-from builders.zoo import movielens
-from builders.zoo.parts import (
+from cleave.builders.spec import Axis, Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.layers import (
     INIT_STD,
     CrossAttentionBlock,
     Head,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from builders.split import Cut, split
+from cleave.builders.cut.cut import Cut, split
 from tests.builders.graphs import graph, ranker
 
 SMALL = """

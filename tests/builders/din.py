@@ -6,7 +6,7 @@ import torch
 from torch import Tensor as Values
 from torch import nn
 
-from builders import Axis, Ranker, Tensor
+from cleave.builders import Axis, Ranker, Tensor
 
 NUM_ITEMS = 1000
 NUM_CATEGORIES = 50

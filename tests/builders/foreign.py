@@ -10,8 +10,8 @@ from torch import Tensor as Values
 from torch import nn
 from torch.nn import functional
 
-from builders import Axis, Ranker, Tensor
-from builders.split import Cut, cut_ranker
+from cleave.builders import Axis, Ranker, Tensor
+from cleave.builders.cut.cut import Cut, cut_ranker
 
 NUM_ITEMS = 60
 WIDTH = 8

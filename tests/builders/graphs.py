@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from builders import Axis, Ranker, Tensor
-from builders.draw import Arrays, draw_inputs
-from builders.export import OPSET
-from builders.labels import Labels
-from builders.parity import Parts
-from builders.runtime import OnnxRunner
-from builders.sizes import Probe, probe
-from builders.split import Cut
+from cleave.builders import Axis, Ranker, Tensor
+from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.labels import Labels
+from cleave.builders.cut.proof import Parts
+from cleave.builders.export.torch_export import OPSET
+from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
+from cleave.builders.onnx_graph.session import OnnxRunner
+from cleave.builders.onnx_graph.sizes import Probe, probe
 
 WIDTH = 4
 NUM_IDS = 10

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from builders import Axis, Ranker, Tensor
-from builders.export import OPSET
-from builders.spec import Role
+from cleave.builders import Axis, Ranker, Tensor
+from cleave.builders.export.torch_export import OPSET
+from cleave.builders.spec import Role
 
 Dim = str | int
 """An axis by name, or a fixed size."""

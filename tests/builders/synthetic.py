@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from builders.training.data_movielens import GENRES, MovieLens
+from cleave.builders.training.data_movielens import GENRES, MovieLens
 
 
 def synthetic_movielens(num_users: int, num_items: int, seed: int) -> MovieLens:

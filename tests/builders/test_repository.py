@@ -13,19 +13,19 @@ import numpy as np
 import onnx
 import pytest
 
-from builders import repository
-from builders.artifacts import artifacts_of
-from builders.manifest import ManifestError, check_one_build, read_manifest, write_manifest
-from builders.repository import (
+from cleave.builders import repository
+from cleave.builders.contract.manifest import ManifestError, check_one_build, read_manifest, write_manifest
+from cleave.builders.cut.cut import Cut, split
+from cleave.builders.onnx_graph.session import OnnxRunner
+from cleave.builders.repository import (
     DEFAULT_FOLDER,
     RepositoryError,
     config_differences,
     repository_folder,
     write_repository,
 )
-from builders.runtime import OnnxRunner
-from builders.split import Cut, split
-from builders.zoo import ZOO
+from cleave.builders.triton.graphs import artifacts_of
+from cleave.builders.zoo import ZOO
 from tests.builders.conftest import SMALL
 from tests.builders.graphs import draw, graph, ranker
 from tests.zoo_cuts import zoo_cut

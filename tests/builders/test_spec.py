@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from torch import nn
 
-from builders import Axis, Ranker, Tensor
-from builders.errors import BuilderError, SpecError
-from builders.spec import signature_json
+from cleave.builders import Axis, Ranker, Tensor
+from cleave.builders.errors import BuilderError, SpecError
+from cleave.builders.spec import signature_json
 
 HISTORY = Axis("history", min=1, opt=256, max=4096)
 CANDIDATES = Axis("candidates", min=1, opt=512, max=8192)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from numpy.typing import ArrayLike
 
-from clients import AsyncRankerClient, RankerClient, Ranking, Signature
+from cleave.clients import AsyncRankerClient, RankerClient, Ranking, Signature
 from tests.clients.fake_triton import MODEL, FakeTriton
 
 

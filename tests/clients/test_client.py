@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
-from clients import (
+from cleave.clients import (
     AsyncRankerClient,
     DeadlineError,
     InvalidRequestError,
@@ -207,7 +207,7 @@ def test_one_deadline_for_the_whole_call(triton: FakeTriton, connect: Connect, m
     client.signature()
     # Every look at the clock takes 100 s: one at the start, one before the requests are sent.
     clock = itertools.count(step=100)
-    monkeypatch.setattr("clients.deadline.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("cleave.clients.deadline.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     client.rank(**arguments(2 * MAX_CANDIDATES, 3), deadline=1000)
     assert len(left) == 2
     assert all(850 < seconds < 950 for seconds in left)  # gRPC rounds on the wire
@@ -334,7 +334,7 @@ def test_the_folder_needs_nothing_else_of_the_project(triton: FakeTriton) -> Non
 import sys
 for name in ("builders", "serving", "perf", "torch", "polars", "onnx"):
     sys.modules[name] = None
-from clients import RankerClient
+from cleave.clients import RankerClient
 with RankerClient({triton.url!r}, {MODEL!r}) as client:
     print(client.signature().candidate_axis.max)
 """

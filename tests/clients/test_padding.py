@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clients.errors import ServerError
-from clients.padding import arrays_from_answer, outputs_from_answers, padded, requests_from_arrays, slices
-from clients.validation import arrays_for_rank, sizes_of
+from cleave.clients.errors import ServerError
+from cleave.clients.padding import arrays_from_answer, outputs_from_answers, padded, requests_from_arrays, slices
+from cleave.clients.validation import arrays_for_rank, sizes_of
 from tests.clients.fake_triton import (
     CANDIDATE_BUCKETS,
     HISTORY_BUCKETS,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import Axis, Tensor, spec
-from clients import signature as clients_signature
-from clients.errors import InvalidRequestError, SignatureError
-from clients.signature import SIGNATURE_PARAMETER, ServedModel, signature_from_served
+from cleave.builders import Axis, Tensor, spec
+from cleave.clients import signature as clients_signature
+from cleave.clients.errors import InvalidRequestError, SignatureError
+from cleave.clients.signature import SIGNATURE_PARAMETER, ServedModel, signature_from_served
 from tests.clients.fake_triton import MAX_BATCH, SIGNATURE, VISIT_PAD
 from tests.clients.toy import served, signature
 

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from clients import InvalidRequestError, NotFoundError, SignatureError
+from cleave.clients import InvalidRequestError, NotFoundError, SignatureError
 from tests.clients import toy as toys
 from tests.clients.conftest import AsyncClientOnLoop, Connect
 from tests.clients.fake_triton import DTYPES, MAX_BATCH, MAX_HISTORY, SIGNATURE, Arrays, FakeTriton, toy

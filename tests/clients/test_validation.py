@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from clients.errors import InvalidRequestError
-from clients.validation import array_from_value, arrays_for_infer, arrays_for_rank
+from cleave.clients.errors import InvalidRequestError
+from cleave.clients.validation import array_from_value, arrays_for_infer, arrays_for_rank
 from tests.clients.fake_triton import MAX_BATCH, MAX_HISTORY
 from tests.clients.toy import arguments, signature
 

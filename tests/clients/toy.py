@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clients.signature import SIGNATURE_PARAMETER, ServedModel, Signature, signature_from_served
+from cleave.clients.signature import SIGNATURE_PARAMETER, ServedModel, Signature, signature_from_served
 from tests.clients.fake_triton import DTYPES, MAX_BATCH, MODEL, SIGNATURE
 
 

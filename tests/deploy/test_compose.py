@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from serving import server_store
-from serving.summary_settings import STORE_VARIABLE
-from serving.triton import EXIT_TIMEOUT_S
+from cleave.serving.server.triton import EXIT_TIMEOUT_S
+from cleave.serving.store import embedded as server_store
+from cleave.serving.summary.settings import STORE_VARIABLE
 from tests.deploy.files import DEPLOY, ROOT, read_yaml, stages
 
 COMPOSE = read_yaml("compose.yaml")
@@ -85,7 +85,7 @@ def test_the_store_evicts_as_the_embedded_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["docs/gpu.md", "deploy/compose.yaml"])
 def test_the_commands_of_the_docs_name_what_is_there(page: str) -> None:
-    from cleave import parser
+    from cleave.cli import parser
 
     text = (ROOT / page).read_text()
     assert re.findall(r"COMPOSE_FILE=(\S+)", text) == [str((DEPLOY / "compose.yaml").relative_to(ROOT))]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from serving.summary_metrics import METRICS
-from serving.triton import TritonServer
+from cleave.serving.server.triton import TritonServer
+from cleave.serving.summary.metrics import METRICS
 from tests.deploy.files import DEPLOY, read_yaml
 
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())

@@ -82,7 +82,7 @@ def test_nobody_is_root_and_the_last_word_is_the_entry_point() -> None:
 
 
 def test_the_port_that_is_asked_for_health_is_that_of_cleave_serve() -> None:
-    from cleave import parser
+    from cleave.cli import parser
 
     options = parser().parse_args(["serve", "append"])
     ports = f"{options.http_port} {options.grpc_port} {options.metrics_port}"
@@ -93,7 +93,7 @@ def test_the_port_that_is_asked_for_health_is_that_of_cleave_serve() -> None:
 
 
 def test_the_default_options_of_a_build_and_of_a_server_are_known() -> None:
-    from cleave import parser
+    from cleave.cli import parser
 
     (environment,) = _instructions("gpu", "ENV")
     given = dict(re.findall(r'CLEAVE_DEFAULT_(\w+)="(.*?)"', environment))
@@ -111,7 +111,7 @@ def test_the_build_stops_at_another_tensorrt(installed: str, tmp_path: Path) -> 
     (check,) = (rest for rest in _instructions("gpu", "RUN") if "installed_tensorrt" in rest)
     code = check.partition('-c "')[2].removesuffix('"').replace("${TENSORRT_VERSION}", pinned)
     (tmp_path / "tensorrt.py").write_text(f"__version__ = {pinned!r}")
-    code = f"import serving.plans; serving.plans.installed_tensorrt = lambda: {installed!r}; {code}"
+    code = f"from cleave.serving.server import engines; engines.installed_tensorrt = lambda: {installed!r}; {code}"
     done = subprocess.run([sys.executable, "-O", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == (installed != pinned), done.stderr
     assert (f"expected one version, got ('{pinned}', '{pinned}', '{installed}')" in done.stderr) == (

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.spec import SUFFIXES
-from serving.ports import LOOPBACK, Ports, choose_ports
+from cleave.builders.spec import SUFFIXES
+from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from tests.deploy.files import ENTRYPOINT, ROOT, stages
 
 PATIENCE_S = 20
@@ -30,7 +30,7 @@ while :; do sleep 0.02; done
 CLEAVE = f"""#!{sys.executable}
 import os, signal, sys, time
 from pathlib import Path
-from builders.manifest import Manifest, sha256_of, write_manifest
+from cleave.builders.contract.manifest import Manifest, sha256_of, write_manifest
 
 with open(os.environ["CALLS"], "a") as calls:
     print(*sys.argv[1:], file=calls)

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from builders.artifacts import artifacts_of
-from builders.export import fingerprint_of
-from perf import bench
-from perf.bench import Options, forget_rounds, run_bench
-from perf.errors import ParityError, PerfError
-from perf.report_markdown import markdown
-from perf.subject import Subject
-from perf.turn import Turn, run_turn
-from perf.workload import Workload, workload_from_dict
-from serving.triton import TritonServer
-from tests.perf.test_workload import CONTENT
+from cleave.builders.export.torch_export import fingerprint_of
+from cleave.builders.triton.graphs import artifacts_of
+from cleave.perf import bench
+from cleave.perf.bench import Options, forget_rounds, run_bench
+from cleave.perf.errors import ParityError, PerfError
+from cleave.perf.report.markdown import markdown
+from cleave.perf.run.subject import Subject
+from cleave.perf.run.turn import Turn, run_turn
+from cleave.perf.workload.workload import Workload, workload_from_dict
+from cleave.serving.server.triton import TritonServer
+from tests.perf.workload.test_workload import CONTENT
 from tests.zoo_cuts import zoo_cut
 
 ARMS = ["per_candidate", "single_pass", "uncached", "cached"]
@@ -125,7 +125,7 @@ def test_other_scores_stop_the_run(options: Options) -> None:
 
 
 def test_a_hit_rate_that_is_not_the_workloads_stops_the_run(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perf.turn._set_summaries", lambda *arguments: None)
+    monkeypatch.setattr("cleave.perf.run.turn._set_summaries", lambda *arguments: None)
     with pytest.raises(
         PerfError, match=r"hit rate: expected 100.0% as in the workload, got [0-9.]+% by the metrics port"
     ):

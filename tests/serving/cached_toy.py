@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
-from builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER, SIGNATURE_PARAMETER
-from clients import RankerClient
-from serving.summary_settings import MAX_AGE_VARIABLE, STORE_VARIABLE
-from serving.triton import TritonServer
+from cleave.builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER, SIGNATURE_PARAMETER
+from cleave.clients import RankerClient
+from cleave.serving.server.triton import TritonServer
+from cleave.serving.summary.settings import MAX_AGE_VARIABLE, STORE_VARIABLE
 from tests.serving import toy
 
 MODELS = ("toy", "toy_candidate_scorer", "toy_history_encoder", "toy_summary_cache", "toy_uncached", "toy_whole")
@@ -32,7 +32,7 @@ PATIENCE_S = 60.0
 
 _GATED_ENCODER = f'''
 import json, pathlib, time
-from serving.backends.onnxruntime import model
+from cleave.serving.backends.onnxruntime import model
 
 class TritonPythonModel(model.TritonPythonModel):
     def initialize(self, args):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 
-from clients import RankerClient
-from serving.server_store import EmbeddedStore
-from serving.triton import TritonServer
+from cleave.clients import RankerClient
+from cleave.serving.server.triton import TritonServer
+from cleave.serving.store.embedded import EmbeddedStore
 from tests.conftest import Serve
 from tests.serving import cached_toy
 

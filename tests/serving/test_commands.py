@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpcclient
 
-import cleave
-from serving.ports import Ports, choose_ports
+from cleave import cli
+from cleave.serving.server.ports import Ports, choose_ports
 from tests.serving import toy
 
 STOP_S = 30
@@ -26,7 +26,7 @@ def _served(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
         # As a shell starts what it runs in the background: with Ctrl-C ignored.
         ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "cleave", "serve", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(Path(cleave.__file__).parent)},
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,7 +95,7 @@ def test_serve_ends_with_the_server(repository: Path, tmp_path: Path) -> None:
 
 
 def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert cleave.main(["serve", *arguments]) == 2
+    assert cli.main(["serve", *arguments]) == 2
     output, errors = capsys.readouterr()
     assert output == ""
     return errors
@@ -137,7 +137,7 @@ def test_serve_explains_a_missing_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("serving.installation.CONTAINER", tmp_path)
+    monkeypatch.setattr("cleave.serving.server.installation.CONTAINER", tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     flags = _port_flags(choose_ports("127.0.0.1", Ports()))
     assert "run `pip install nvidia-pytriton`" in _refused(["lookup", "--repository", str(repository), *flags], capsys)
@@ -172,7 +172,7 @@ def test_exec_becomes_the_server_with_the_variables_of_its_caller(
     given = ["lookup", "--repository", str(repository), *_port_flags(choose_ports("127.0.0.1", Ports()))]
     for options, max_age in (([], "60"), (["--max-age", "30"], "30.0")):
         with pytest.raises(_BecameError) as caught:
-            cleave.main(["serve", *given, "--exec", *options])
+            cli.main(["serve", *given, "--exec", *options])
         binary, command, variables = caught.value.args
         assert binary == command[0]
         assert f"--model-repository={repository}" in command

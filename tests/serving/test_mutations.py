@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from serving.triton import TritonServer
+from cleave.serving.server.triton import TritonServer
 from tests.serving import toy
 
 NUM_MUTATIONS = 1000

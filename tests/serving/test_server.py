@@ -15,7 +15,7 @@ import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from serving.triton import TritonServer
+from cleave.serving.server.triton import TritonServer
 from tests.serving import toy
 
 DEADLINE_S = 20

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
-from builders.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
-from builders.spec import SIGNATURE_PARAMETER, Axis
+from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
+from cleave.builders.spec import SIGNATURE_PARAMETER, Axis
 
 Arrays = dict[str, NDArray[Any]]
 

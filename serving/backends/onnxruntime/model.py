@@ -1,4 +1,4 @@
-"""Triton's side of `serving.onnx_model`: unpacks requests, calls it, packs the answers."""
+"""Triton's side of `cleave.serving.onnx.model`: unpacks requests, calls it, packs the answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from builders.errors import BuilderError
-from serving.errors import InputError, ServingError
-from serving.onnx_model import Answer, OnnxModel, Request
-from serving.session import yield_cpu
+from cleave.builders.errors import BuilderError
+from cleave.serving.errors import InputError, ServingError
+from cleave.serving.onnx.model import Answer, OnnxModel, Request
+from cleave.serving.onnx.session import yield_cpu
 
 
 class TritonPythonModel:

@@ -1,4 +1,4 @@
-"""Triton's side of `serving.summary_cache`: unpacks requests, hands them over, packs the answers when they come."""
+"""Triton's side of `cleave.serving.summary.cache`: unpacks requests, hands them over, packs answers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from builders.errors import BuilderError
-from serving.errors import InputError, RunError, ServingError
-from serving.summary_cache import Answer, Arrays, Request, SummaryCache
-from serving.summary_metrics import METRICS, Samples, Sums
-from serving.summary_policy import SummaryNotFoundError
-from serving.summary_settings import Settings
-from serving.summary_store import StoreError
+from cleave.builders.errors import BuilderError
+from cleave.serving.errors import InputError, RunError, ServingError
+from cleave.serving.summary.cache import Answer, Arrays, Request, SummaryCache
+from cleave.serving.summary.metrics import METRICS, Samples, Sums
+from cleave.serving.summary.policy import SummaryNotFoundError
+from cleave.serving.summary.settings import Settings
+from cleave.serving.summary.store import StoreError
 
 FORGET = "forget"
 """Request parameter: delete what is kept of the users."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import sources
-from builders.errors import BuilderError
-from builders.training import accuracy, accuracy_page, data, train, tune
-from builders.training.accuracy import Accuracy, Costs, Row, Run
-from builders.training.train import Settings
-from builders.training.tune import GRID, Trial
+from cleave.builders import load as sources
+from cleave.builders.errors import BuilderError
+from cleave.builders.training import accuracy, accuracy_page, data, train, tune
+from cleave.builders.training.accuracy import Accuracy, Costs, Row, Run
+from cleave.builders.training.train import Settings
+from cleave.builders.training.tune import GRID, Trial
 from tests.builders.synthetic import synthetic_movielens
 from tests.zoo_cuts import zoo_cut
 

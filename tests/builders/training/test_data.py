@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from builders.training import data, data_download
-from builders.training.data import DataError, MovieLens
-from builders.training.data_examples import (
+from cleave.builders.training import data, data_download
+from cleave.builders.training.data import DataError, MovieLens
+from cleave.builders.training.data_examples import (
     LARGEST_BATCH,
     MAX_TOKENS,
     Part,
@@ -27,8 +27,8 @@ from builders.training.data_examples import (
     part_bounds,
     split_by_length,
 )
-from builders.training.data_movielens import GENRES
-from builders.zoo import ZOO, movielens
+from cleave.builders.training.data_movielens import GENRES
+from cleave.builders.zoo import ZOO, movielens
 from tests.builders.synthetic import synthetic_movielens
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")

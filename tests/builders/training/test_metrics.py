@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from builders.training.metrics import MetricsError, auc, log_loss, metrics_of
+from cleave.builders.training.metrics import MetricsError, auc, log_loss, metrics_of
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 15])

@@ -14,20 +14,20 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-import cleave
-from builders import sources
-from builders.sources import MODELS, SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
-from builders.training import data, data_download, train
-from builders.training.accuracy import read_runs
-from builders.training.data import MovieLens
-from builders.training.data_examples import block_rows, exact_rows
-from builders.training.evaluate import evaluate, predict
-from builders.training.metrics import Metrics, MetricsError
-from builders.training.train import Settings, Trained, TrainingError
-from builders.training.train_output import OPTIONS, save, train_command
-from builders.training.tune import tuned
-from builders.zoo import ZOO
-from builders.zoo.movielens import HISTORY, MovieLensModel
+from cleave import cli
+from cleave.builders import load as sources
+from cleave.builders.load import MODELS, SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
+from cleave.builders.training import data, data_download, train
+from cleave.builders.training.accuracy import read_runs
+from cleave.builders.training.data import MovieLens
+from cleave.builders.training.data_examples import block_rows, exact_rows
+from cleave.builders.training.evaluate import evaluate, predict
+from cleave.builders.training.metrics import Metrics, MetricsError
+from cleave.builders.training.train import Settings, Trained, TrainingError
+from cleave.builders.training.train_output import OPTIONS, save, train_command
+from cleave.builders.training.tune import tuned
+from cleave.builders.zoo import ZOO
+from cleave.builders.zoo.movielens import HISTORY, MovieLensModel
 from tests.builders.synthetic import synthetic_movielens
 
 SMALL = {"layers": 1, "width": 8, "heads": 1, "dropout": 0.0}
@@ -103,7 +103,7 @@ def test_parts_of_a_step_add_up(synthetic: MovieLens, monkeypatch: pytest.Monkey
     rows = block_rows(synthetic, "train", 4).take(np.arange(0, 200, 7))
     losses, gradients = [], []
     for max_tokens in (1 << 13, 1):
-        monkeypatch.setattr("builders.training.data_examples.MAX_TOKENS", max_tokens)
+        monkeypatch.setattr("cleave.builders.training.data_examples.MAX_TOKENS", max_tokens)
         module = random_ranker("append", {**SMALL, "num_items": synthetic.num_items}).module
         assert isinstance(module, MovieLensModel)
         losses.append(train._step(module.eval(), torch.optim.SGD(module.parameters()), synthetic, rows, max_events=64))
@@ -120,7 +120,7 @@ def test_it_stops_when_validation_gets_no_better(synthetic: MovieLens, monkeypat
         found = evaluate(*arguments)
         return dataclasses.replace(found, auc=next(aucs)) if len(arguments) == 5 else found
 
-    monkeypatch.setattr("builders.training.train.evaluate", fake)
+    monkeypatch.setattr("cleave.builders.training.train.evaluate", fake)
     settings = dataclasses.replace(SETTINGS, patience=2)
     assert train.train("append", synthetic, SMALL, settings, show_progress=False).best_epoch == 2
 
@@ -214,7 +214,7 @@ ARGUMENTS = ["train", "append", "--size", "layers=1,width=8,heads=1,dropout=0", 
 @pytest.mark.usefixtures("synthetic_is_the_data")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "new" / "append.safetensors"
-    assert cleave.main([*ARGUMENTS, "--data", "/somewhere/ml-1m", "--out", str(file)]) == 0
+    assert cli.main([*ARGUMENTS, "--data", "/somewhere/ml-1m", "--out", str(file)]) == 0
     printed = capsys.readouterr()
     assert "NE" in printed.out
     assert f"weights: {file}" in printed.out
@@ -226,7 +226,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.usefixtures("synthetic_is_the_data")
 def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cleave.main([*ARGUMENTS, "--json", "--out", str(tmp_path / "append.safetensors")]) == 0
+    assert cli.main([*ARGUMENTS, "--json", "--out", str(tmp_path / "append.safetensors")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["name"] == "append"
     assert result["settings"]["seed"] == 5
@@ -237,7 +237,7 @@ def test_the_command_says_how_to_do_it_again() -> None:
     settings = Settings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25, threads=2)
     command = train_command("append", None, {}, settings)
     assert command == "cleave train append --seed 1 --epochs 2 --learning-rate 0.5 --weight-decay 0.25 --threads 2"
-    options = vars(cleave.parser().parse_args(command.split()[1:]))
+    options = vars(cli.parser().parse_args(command.split()[1:]))
     assert {name: options[name] for name in OPTIONS} == {name: getattr(settings, name) for name in OPTIONS}
 
 
@@ -260,7 +260,7 @@ def test_the_command_says_how_to_do_it_again() -> None:
 )
 @pytest.mark.usefixtures("synthetic_is_the_data")
 def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cleave.main(["train", *arguments]) == 2
+    assert cli.main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -268,7 +268,7 @@ def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFix
 def test_a_wrong_out_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     for out, message in ((tmp_path, "expected a file"), (tmp_path / "file" / "weights", "expected a folder")):
-        assert cleave.main([*ARGUMENTS, "--out", str(out)]) == 2
+        assert cli.main([*ARGUMENTS, "--out", str(out)]) == 2
         printed = capsys.readouterr()
         assert f"training: {out}: {message}" in printed.err
         assert "epoch" not in printed.err

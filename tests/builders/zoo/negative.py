@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from builders.spec import Ranker
-from builders.zoo import movielens
-from builders.zoo.append import Append
-from builders.zoo.parts import CrossAttentionBlock
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import movielens
+from cleave.builders.zoo.append import Append
+from cleave.builders.zoo.layers import CrossAttentionBlock
 
 
 class SelfAttentionBlock(CrossAttentionBlock):

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from builders.zoo.hstu import Hstu, HstuBlock
-from builders.zoo.lime import Lime, XorLinks
-from builders.zoo.parts import RecencyEmbedding
-from builders.zoo.vista import QuasiLinearBlock, Summarizer, Vista
+from cleave.builders.zoo.hstu import Hstu, HstuBlock
+from cleave.builders.zoo.layers import RecencyEmbedding
+from cleave.builders.zoo.lime import Lime, XorLinks
+from cleave.builders.zoo.vista import QuasiLinearBlock, Summarizer, Vista
 from tests.builders.zoo.test_models import NUM_ITEMS, assert_close, draw, scores, small
 
 recency_models = pytest.mark.parametrize("name", ["vista", "lime_mha", "lime_xor"])

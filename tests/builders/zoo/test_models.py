@@ -12,10 +12,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from builders.draw import draw_inputs, repeated_for_candidates
-from builders.spec import Ranker
-from builders.zoo import BASELINES, ZOO
-from builders.zoo.movielens import MovieLensModel
+from cleave.builders.onnx_graph.random_inputs import draw_inputs, repeated_for_candidates
+from cleave.builders.spec import Ranker
+from cleave.builders.zoo import BASELINES, ZOO
+from cleave.builders.zoo.movielens import MovieLensModel
 from tests.builders.zoo.negative import self_attention_append
 from tests.zoo_cuts import randomized
 

@@ -1,0 +1,146 @@
+"""The subcommands that say what a cut saves and where it pays, and build nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cleave.builders.errors import BuilderError
+
+if TYPE_CHECKING:
+    from cleave.builders.spec import Ranker
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+AMORTIZED = ("append", "vista", "lime_mha")
+"""Keys and values of the whole history kept, a fixed number of summary tokens, a few links that alone are read."""
+DEFAULT_GPU = "H100"
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
+    _add_inspect(commands)
+    _add_amortization(commands)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The model that a command is about."""
+    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
+    parser.add_argument(
+        "--size", default="", metavar="NAME=N,...", help="other sizes for a zoo model, as in layers=3,width=128,heads=4"
+    )
+
+
+def _add_inspect(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="say what the cut of a model saves",
+        description="Cut a model and report the FLOPs and bytes of its parts, without building anything.",
+    )
+    add_model(parser)
+    _add_sizes(parser)
+    _add_gpu(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    """What `given_sizes` reads."""
+    parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
+    parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
+
+
+def _add_gpu(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    what = "predict latency and throughput on A10, L4, L40S, A100 or H100, from its data sheet"
+    parser.add_argument(
+        "--gpu", default=default, metavar="GPU", help=f"{what} (default: {default})" if default else what
+    )
+    parser.add_argument(
+        "--precision", metavar="TYPE", help="of its matrix products: tf32, float16 or float32 (default: tf32)"
+    )
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
+    from cleave.builders.predict import roofline  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.reports import inspect as report  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
+
+    if options.precision and not options.gpu:
+        raise BuilderError("--precision: expected --gpu with it, got none; name a GPU")
+    machine = roofline.gpu(options.gpu) if options.gpu else None
+    if machine:
+        roofline.checked_precision(machine, options.precision)
+    ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
+    sizes = ranker.sizes("opt", **given_sizes(ranker, options))
+    cut, _ = cut_ranker(ranker)
+    if options.json:
+        said = report.report_dict(cut, sizes)
+        if machine:
+            said["roofline"] = report_roofline.roofline_dict(cut, machine, sizes, options.precision)
+        print(json.dumps(said, indent=2))
+        return 0
+    print(report.report_text(cut, sizes))
+    if machine:
+        print(f"\n{report_roofline.roofline_text(cut, machine, sizes, options.precision)}")
+    return 0
+
+
+def _add_amortization(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "amortization",
+        help="draw where amortization pays on a GPU",
+        description="Predict, from a GPU's data sheet, for which histories and candidates each arm of models pays: a "
+        "picture for each question, and the figures of `cleave inspect --gpu`. Nothing is run on a GPU.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models (default: append, vista, lime_mha)")
+    parser.add_argument("--size", default="", metavar="NAME=N,...", help="other sizes for zoo models")
+    _add_sizes(parser)
+    _add_gpu(parser, DEFAULT_GPU)
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the pictures (default: here)")
+    parser.set_defaults(run=_amortization)
+
+
+def _amortization(options: argparse.Namespace) -> int:
+    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
+    from cleave.builders.predict import roofline  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.predict.amortization import Amortization  # noqa: PLC0415
+    from cleave.builders.reports import amortization_plots as amortization_page  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
+
+    machine = roofline.gpu(options.gpu)
+    roofline.checked_precision(machine, options.precision)
+    answers = []
+    for name in options.names or AMORTIZED:
+        ranker = sources.load_ranker(name, sources.parse_sizes(options.size))
+        if ranker.history_axis is None:
+            raise BuilderError(f"{name}: the user tensors have no axis, expected a history; leave the model out")
+        for axis in (ranker.history_axis, ranker.candidate_axis):
+            if axis.min == axis.max:
+                raise BuilderError(
+                    f"{name}: axis {axis.name!r}: expected several sizes to draw, got {axis.max}; widen it"
+                )
+        sizes = ranker.sizes("opt", **given_sizes(ranker, options))
+        answers.append(Amortization(cut_ranker(ranker)[0], machine, sizes, options.precision))
+    for answer in answers:
+        at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
+        print(f"{answer.cut.ranker.name}, one request of one user: {at}")
+        print(f"{report_roofline.roofline_text(answer.cut, machine, answer.sizes, options.precision)}\n")
+    print("\n".join(f"wrote {file}" for file in amortization_page.write_pictures(answers, options.out)))
+    return 0
+
+
+def given_sizes(ranker: Ranker, options: argparse.Namespace) -> dict[str, int]:
+    """`--history` and `--candidates` by the names that this ranker's axes have."""
+    sizes = {}
+    if options.candidates is not None:
+        sizes[ranker.candidate_axis.name] = options.candidates
+    if options.history is not None:
+        if ranker.history_axis is None:
+            raise BuilderError(f"--history: the user tensors of {ranker.name!r} have no axis; leave it out")
+        sizes[ranker.history_axis.name] = options.history
+    return sizes

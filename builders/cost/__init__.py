@@ -1,0 +1,1 @@
+"""FLOPs, bytes and memory of a graph, as functions of the axes."""

@@ -1,0 +1,71 @@
+"""What a graph holds in memory while it runs, by which the batch of an engine is limited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from cleave.builders.cost.kernels import VIEWS
+from cleave.builders.onnx_graph.edit import element_types
+from cleave.builders.onnx_graph.sizes import Probe, Size, product
+
+
+class Activations:
+    """The tensors that the nodes of a graph make.
+
+    Args:
+        model: a graph of the cut, rewritten or not. What a rewrite added (casts, transposes, bounds of masks) is in no
+            probe, and as large as what it reads first.
+        probe: the shapes of the cut's tensors.
+    """
+
+    def __init__(self, model: onnx.ModelProto, probe: Probe) -> None:
+        self._nodes = model.graph.node
+        self._outputs = [value.name for value in model.graph.output]
+        self._item_bytes = _item_bytes(model)
+        self._elements: dict[str, Size] = {}
+        for name in [*(value.name for value in model.graph.input), *(each.name for each in model.graph.initializer)]:
+            if (shape := probe.shape(name)) is not None:
+                self._elements[name] = product(shape)
+        for node in self._nodes:
+            read = next((self._elements[name] for name in node.input if name in self._elements), Size.of(1))
+            for name in node.output:
+                shape = probe.shape(name)
+                self._elements[name] = read if shape is None else product(shape)
+
+    def largest(self, sizes: Mapping[str, int]) -> int:
+        """The elements of the largest tensor."""
+        return max((self._elements[name].at(sizes) for node in self._nodes for name in node.output), default=0)
+
+    def peak_bytes(self, sizes: Mapping[str, int]) -> int:
+        """The most bytes that are needed at once when nodes run in their order and nothing is fused.
+
+        A view is the tensor that it is of. Weights and inputs are not counted, as they are not made here.
+        """
+        held_by = self._held_by()
+        last = {held_by.get(name, name): place for place, node in enumerate(self._nodes) for name in node.input}
+        last |= {held_by.get(name, name): len(self._nodes) for name in self._outputs}
+        held: dict[str, int] = {}
+        most = 0
+        for place, node in enumerate(self._nodes):
+            for name in node.output:
+                if name and held_by[name] == name:
+                    held[name] = self._elements[name].at(sizes) * self._item_bytes.get(name, 4)
+            most = max(most, sum(held.values()))
+            held = {name: count for name, count in held.items() if last.get(name, place) > place}
+        return most
+
+    def _held_by(self) -> dict[str, str]:
+        """The tensor whose memory each one is in."""
+        held_by: dict[str, str] = {}
+        for node in self._nodes:
+            for name in node.output:
+                held_by[name] = held_by.get(node.input[0], node.input[0]) if node.op_type in VIEWS else name
+        return held_by
+
+
+def _item_bytes(model: onnx.ModelProto) -> dict[str, int]:
+    return {
+        name: onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize for name, kind in element_types(model).items() if kind
+    }

@@ -1,0 +1,228 @@
+"""The cut: divides the graph of a whole model into history encoder, item tower and candidate scorer.
+
+Binding-time analysis (`cleave.builders.cut.labels`) says which nodes depend on the user alone, a minimum cut among them
+(`cleave.builders.cut.min_cut`) which of their results are kept, and `cleave.builders.cut.subgraph` makes each part a
+graph of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import onnx
+from onnx import AttributeProto
+
+from cleave.builders.cost.flops import ArmFlops, Flops
+from cleave.builders.cost.kernels import Part, part_from_nodes
+from cleave.builders.cut.joint_sequence import split_rows
+from cleave.builders.cut.labels import Labels
+from cleave.builders.cut.min_cut import Boundary, SplitError
+from cleave.builders.cut.subgraph import extract_graph
+from cleave.builders.cut.summary import SummaryTensor, name_summary
+from cleave.builders.export.torch_export import highs_from_graph, onnx_from_ranker, scope_of
+from cleave.builders.onnx_graph.sizes import Probe, probe
+from cleave.builders.passes.additive_masks import additive_masks
+from cleave.builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, Ranker
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The first node that reads user data and candidate data, and the inputs of the ranker these are made of."""
+
+    node: str
+    op: str
+    module: str
+    """The torch module that the node comes from."""
+    user_inputs: tuple[str, ...]
+    candidate_inputs: tuple[str, ...]
+
+
+class Analysis(NamedTuple):
+    """A graph with what is known of its tensors."""
+
+    model: onnx.ModelProto
+    labels: Labels
+    probe: Probe
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A ranker's whole model and its parts."""
+
+    ranker: Ranker
+    whole: onnx.ModelProto
+    history_encoder: onnx.ModelProto
+    candidate_scorer: onnx.ModelProto
+    """Includes the item tower: the work that depends on the candidates alone."""
+    summary: tuple[SummaryTensor, ...]
+    flops: dict[str, Flops]
+    """`whole`, `history_encoder`, `item_tower` and, without it, `candidate_scorer`."""
+    parts: dict[str, Part]
+    """The kernels of the three graphs: `whole`, `history_encoder` and `candidate_scorer`, item tower included."""
+    first_mix: Mix | None
+    analysis: Analysis = field(repr=False)
+    """The graph that the parts were taken from: the whole model with its rows apart."""
+    whole_probe: Probe = field(repr=False)
+    """Sizes of the tensors of `whole`."""
+
+    def summary_bytes(self, sizes: Mapping[str, int]) -> int:
+        """The bytes kept for one user at these sizes."""
+        return sum(tensor.bytes_at(sizes) for tensor in self.summary)
+
+    def arms(self, sizes: Mapping[str, int]) -> ArmFlops:
+        """The FLOPs of each way to serve one request of these sizes."""
+        axis = self.ranker.candidate_axis.name
+        encoder, items, scorer = (
+            self.flops[part].at(sizes) for part in ("history_encoder", "item_tower", "candidate_scorer")
+        )
+        return ArmFlops(
+            per_candidate=self.flops["whole"].one_by_one(sizes, axis),
+            single_pass=self.flops["whole"].at(sizes),
+            uncached=encoder + items + scorer,
+            cached=items + scorer,
+        )
+
+
+def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Cut:
+    """Cut the graph of a whole model.
+
+    Args:
+        whole: made by `cleave.builders.export.torch_export.onnx_from_ranker`.
+        highs: upper ends of ids, from `cleave.builders.export.torch_export.highs_from_graph`.
+
+    Raises:
+        SplitError: the graph has control flow, no user input reaches an output, or the scorer needs something of the
+            user that cannot be kept.
+    """
+    _check_no_control_flow(whole)
+    of_whole = _analyze(whole, ranker, highs)
+    _check_user_reaches_output(ranker, of_whole.labels)
+    analysis = _with_rows_apart(of_whole, ranker, highs)
+    kept = Boundary(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
+    summary = name_summary(kept, analysis.model, analysis.probe, ranker)
+    encoder = extract_graph(
+        *analysis,
+        inputs=[tensor.name for tensor in ranker.user],
+        outputs={tensor.source: tensor.name for tensor in summary},
+        renamed={},
+        name=f"{ranker.name}{HISTORY_ENCODER}",
+    )
+    scorer = extract_graph(
+        *analysis,
+        inputs=[tensor.source for tensor in summary] + [tensor.name for tensor in ranker.request + ranker.candidate],
+        outputs={tensor.name: tensor.name for tensor in ranker.output},
+        renamed={tensor.source: tensor.name for tensor in summary},
+        name=f"{ranker.name}{CANDIDATE_SCORER}",
+    )
+    return Cut(
+        ranker=ranker,
+        whole=whole,
+        history_encoder=encoder,
+        candidate_scorer=scorer,
+        summary=summary,
+        flops=_flops(whole, of_whole.probe, analysis, encoder, scorer),
+        parts={
+            "whole": part_from_nodes(whole.graph.node, _outputs(ranker), whole, of_whole.probe),
+            "history_encoder": _part(encoder, [tensor.source for tensor in summary], analysis),
+            "candidate_scorer": _part(scorer, _outputs(ranker), analysis),
+        },
+        first_mix=_first_mix(analysis.model, ranker, analysis.labels),
+        analysis=analysis,
+        whole_probe=of_whole.probe,
+    )
+
+
+def cut_ranker(ranker: Ranker) -> tuple[Cut, dict[str, int]]:
+    """Export a ranker, optimize its graph and cut it.
+
+    Returns:
+        The cut, and the upper ends of the ids that its spec leaves open, for drawing inputs.
+
+    Raises:
+        ExportError, SplitError, ExtractError: the module, or its graph, cannot be cut.
+    """
+    exported = onnx_from_ranker(ranker)
+    highs = highs_from_graph(exported, ranker)
+    whole = additive_masks(exported, probe(exported, ranker, highs), ranker.sizes("opt"))
+    return split(whole, ranker, highs), highs
+
+
+def _analyze(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Analysis:
+    known = probe(model, ranker, highs)
+    return Analysis(model, Labels(model, ranker, known), known)
+
+
+def _with_rows_apart(analysis: Analysis, ranker: Ranker, highs: Mapping[str, int]) -> Analysis:
+    """Once more after each success: what is taken apart and joined again in every layer is apart one layer further."""
+    apart = split_rows(analysis.model, analysis.probe, analysis.labels)
+    while apart is not analysis.model:
+        analysis = _analyze(apart, ranker, highs)
+        apart = split_rows(analysis.model, analysis.probe, analysis.labels)
+    return analysis
+
+
+def _check_no_control_flow(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
+            raise SplitError(
+                f"{node.name}: expected operators on tensors, got control flow ({node.op_type}); write the branches of "
+                f"module {scope_of(node)!r} with torch.where, its loops and embedding bags as masked sums"
+            )
+
+
+def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
+    names = ", ".join(tensor.name for tensor in ranker.user)
+    if not any("user" in labels.of(tensor.name).roles for tensor in ranker.output):
+        raise SplitError(
+            f"ranker {ranker.name!r}: no user input ({names}) reaches an output, expected scores to depend on the "
+            "user; correct the roles, or serve the model without cleave"
+        )
+
+
+def _flops(
+    whole: onnx.ModelProto,
+    whole_probe: Probe,
+    analysis: Analysis,
+    encoder: onnx.ModelProto,
+    scorer: onnx.ModelProto,
+) -> dict[str, Flops]:
+    model, labels, model_probe = analysis
+    nodes = {node.name: node for node in model.graph.node}
+    in_scorer = [nodes[node.name] for node in scorer.graph.node if node.name in nodes]
+    items = [node for node in in_scorer if labels.roles_in_effect(labels.of(node.output[0])) == {"candidate"}]
+    item_names = {node.name for node in items}
+    return {
+        "whole": Flops.of(whole.graph.node, whole_probe),
+        "history_encoder": Flops.of(
+            [nodes[node.name] for node in encoder.graph.node if node.name in nodes], model_probe
+        ),
+        "item_tower": Flops.of(items, model_probe),
+        "candidate_scorer": Flops.of([node for node in in_scorer if node.name not in item_names], model_probe),
+    }
+
+
+def _outputs(ranker: Ranker) -> list[str]:
+    return [tensor.name for tensor in ranker.output]
+
+
+def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> Part:
+    """The kernels of a part: the nodes of the analyzed graph, of which alone the sizes are known, that are in it."""
+    names = {node.name for node in graph.graph.node}
+    nodes = [node for node in analysis.model.graph.node if node.name in names]
+    return part_from_nodes(nodes, outputs, analysis.model, analysis.probe)
+
+
+def _first_mix(model: onnx.ModelProto, ranker: Ranker, labels: Labels) -> Mix | None:
+    made_of: dict[str, frozenset[str]] = {tensor.name: frozenset({tensor.name}) for tensor in ranker.inputs}
+    for node in model.graph.node:
+        inputs = frozenset[str]().union(*(made_of.get(name, frozenset()) for name in node.input))
+        if {"user", "candidate"} <= labels.union(node.input).roles:
+            user, candidate = (
+                tuple(tensor.name for tensor in tensors if tensor.name in inputs)
+                for tensors in (ranker.user, ranker.candidate)
+            )
+            return Mix(node.name, node.op_type, scope_of(node), user, candidate)
+        made_of.update({name: inputs for name in node.output if labels.of(name).roles})
+    return None

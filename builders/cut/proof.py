@@ -1,0 +1,256 @@
+"""Proves a cut on random inputs: the parts equal the whole, and the whole has the properties that the cut rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+
+from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.item_table import id_tensor
+from cleave.builders.errors import CheckError
+from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
+from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
+from cleave.builders.onnx_graph.session import OnnxRunner
+from cleave.builders.spec import Axis, Ranker
+
+PROPERTY_CANDIDATES = 5
+PROPERTY_LENGTH = 7
+"""Sizes at which joint scoring and padding are checked: every way to break them shows at any size."""
+
+
+EXPORTER = "the exporter changed the model; look for control flow that depends on data or sizes"
+"""Python's `if` on a size is exported as the branch that a small example took."""
+
+
+class ParityError(CheckError):
+    """Two ways to compute the same scores differ."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes at which the parts were compared with the whole, and the largest difference found."""
+
+    batch: int
+    sizes: dict[str, int]
+    difference: float
+
+
+def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
+    """Check a cut on random inputs and return the cases compared.
+
+    Raises:
+        ParityError: names the output and what to do, for: torch and encoder then scorer against the whole graph
+            (at min, opt and max of every axis, batch 1 and more, summaries of a batch and of each user alone), a
+            candidate that changes another's score, padding that changes a score, a history of padding only that has no
+            finite score.
+        RunError: a part fails at sizes within its axes.
+    """
+    whole = OnnxRunner(cut.whole)
+    rng = np.random.default_rng(seed)
+    check_whole(cut.ranker, whole, highs, rng)
+    parts = Parts(cut.history_encoder, cut.candidate_scorer)
+    cases = []
+    of_ranker = f"ranker {cut.ranker.name!r}"
+    for batch, sizes in cases_of(cut.ranker):
+        inputs = draw_inputs(cut.ranker, sizes, batch, rng, highs, padded=batch > 1)
+        where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+        expected = whole(inputs)
+        _compare(torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
+        difference = _compare(
+            expected,
+            parts(inputs),
+            f"{of_ranker}: history encoder then candidate scorer ({where})",
+            "the cut is wrong for this graph; please report it with the model",
+        )
+        if batch > 1:  # one user is encoded alone as it is
+            _compare(
+                expected,
+                parts.with_users_apart(inputs),
+                f"{of_ranker}: summaries encoded one user at a time ({where})",
+                "users see each other; keep row i of every tensor that of user i",
+            )
+        cases.append(Case(batch, dict(sizes), difference))
+    return cases
+
+
+class Parts:
+    """History encoder, then candidate scorer."""
+
+    def __init__(self, history_encoder: onnx.ModelProto, candidate_scorer: onnx.ModelProto) -> None:
+        self.encode = OnnxRunner(history_encoder)
+        self.score = OnnxRunner(candidate_scorer)
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        return self.score({**inputs, **self.encode(inputs)})
+
+    def with_users_apart(self, inputs: Arrays) -> Arrays:
+        """The outputs with every summary encoded alone, as a cache keeps it, and scored together."""
+        batch = len(inputs[self.encode.inputs[0]])
+        kept = [self.encode({name: inputs[name][[user]] for name in self.encode.inputs}) for user in range(batch)]
+        summary = {name: np.concatenate([single[name] for single in kept]) for name in self.encode.outputs}
+        return self.score({**inputs, **summary})
+
+
+def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng: np.random.Generator) -> None:
+    """Check the graph of the whole model against torch, candidate by candidate, and with padding.
+
+    Raises:
+        ParityError: see `prove`.
+    """
+    least = {axis.name: min(axis.max, max(axis.min, PROPERTY_LENGTH)) for axis in ranker.axes}
+    axis = ranker.candidate_axis
+    sizes = {**least, axis.name: min(axis.max, max(axis.min, PROPERTY_CANDIDATES))}
+    inputs = _with_empty_history(ranker, draw_inputs(ranker, sizes, 3, rng, highs, padded=True))
+    expected, exported = torch_outputs(ranker, inputs), whole(inputs)
+    _check_finite(ranker, expected)
+    _check_finite(ranker, exported)
+    _compare(
+        expected,
+        exported,
+        f"ranker {ranker.name!r}: ONNX against torch",
+        EXPORTER,
+    )
+    _check_joint(ranker, whole, sizes, highs, rng)
+    _check_padding(ranker, whole, inputs)
+
+
+def _with_empty_history(ranker: Ranker, inputs: Arrays) -> Arrays:
+    """The inputs with nothing but padding along the axes of the first user."""
+    emptied = dict(inputs)
+    for tensor in ranker.user:
+        for place, axis in enumerate(tensor.axes):
+            if isinstance(axis, Axis):
+                lengths = np.full(len(inputs[tensor.name]), inputs[tensor.name].shape[place + 1])
+                lengths[0] = 0
+                emptied[tensor.name] = pad_tail(emptied[tensor.name], place + 1, lengths, tensor.pad)
+    return emptied
+
+
+def _check_finite(ranker: Ranker, outputs: Arrays) -> None:
+    for name, values in outputs.items():
+        users = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        if len(users):
+            which = "for a history of padding only" if users.tolist() == [0] else "for random inputs"
+            raise ParityError(
+                f"ranker {ranker.name!r}: output {name!r} {which}: expected finite numbers, got "
+                f"{values[users[0]].min()}; let attention over no keys be zero: mask weights with a large negative "
+                "number instead of minus infinity, and values with zero"
+            )
+
+
+def _check_joint(
+    ranker: Ranker, whole: OnnxRunner, sizes: Mapping[str, int], highs: Mapping[str, int], rng: np.random.Generator
+) -> None:
+    inputs = draw_inputs(ranker, sizes, 1, rng, highs)
+    together = whole(inputs)
+    alone = whole(repeated_for_candidates(ranker, inputs))
+    _compare(
+        {name: np.swapaxes(scores, 0, 1) for name, scores in alone.items()},
+        together,
+        f"ranker {ranker.name!r}: candidates scored together against one by one",
+        "candidates see each other, or the history sees them; mask attention so that neither reads a candidate",
+    )
+
+
+def _check_padding(ranker: Ranker, whole: OnnxRunner, inputs: Arrays) -> None:
+    expected = whole(inputs)
+    for axis in ranker.axes:
+        size = next(
+            inputs[tensor.name].shape[tensor.axes.index(axis) + 1] for tensor in ranker.inputs if axis in tensor.axes
+        )
+        if size == axis.max:
+            continue
+        padded = {tensor.name: _padded(tensor.axes, axis, inputs[tensor.name], tensor.pad) for tensor in ranker.inputs}
+        _compare(
+            expected,
+            {
+                tensor.name: _cut_back(tensor.axes, axis, scores, size)
+                for tensor, scores in zip(ranker.output, whole(padded).values(), strict=True)
+            },
+            f"ranker {ranker.name!r}: axis {axis.name!r} padded from {size} to {size + 1}",
+            f"padding of {axis.name!r} changes scores, so it cannot be padded to buckets; mask rows that hold the pad "
+            "value, and average over real rows only",
+        )
+
+
+def _padded(axes: tuple[Axis | int, ...], axis: Axis, array: AnyArray, pad: float) -> AnyArray:
+    for place, entry in enumerate(axes):
+        if entry == axis:
+            widths = [(0, 0)] * array.ndim
+            widths[place + 1] = (0, 1)
+            array = np.pad(array, widths, constant_values=pad)
+    return array
+
+
+def _cut_back(axes: tuple[Axis | int, ...], axis: Axis, array: AnyArray, size: int) -> AnyArray:
+    for place, entry in enumerate(axes):
+        if entry == axis:
+            array = np.take(array, np.arange(size), axis=place + 1)
+    return array
+
+
+def torch_outputs(ranker: Ranker, inputs: Arrays) -> Arrays:
+    """The outputs of the module by name."""
+    with torch.no_grad():
+        outputs = ranker.module.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    return {tensor.name: value.numpy() for tensor, value in zip(ranker.output, outputs, strict=True)}
+
+
+def cases_of(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
+    """All axes at min, at opt and at max: one user without padding, and several with, where the shapes are small."""
+    return [
+        (1, ranker.sizes("min")),
+        (3, ranker.sizes("min")),
+        (1, ranker.sizes("opt")),
+        (2, ranker.sizes("opt")),
+        (1, ranker.sizes("max")),
+    ]
+
+
+def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
+    """The largest difference, relative to values above 1."""
+    largest = 0.0
+    for name, values in expected.items():
+        found = largest_difference(name, values, got[name])
+        if said := found.beyond(TOLERANCES["float32"]):
+            raise ParityError(f"{where}: {said}; {remedy}")
+        largest = max(largest, found.size)
+    return largest
+
+
+def check_item_table(cut: Cut, items: Arrays, highs: Mapping[str, int], seed: int = 0) -> None:
+    """Check that a scorer with an item table scores as the whole model does: known items, unknown ones, and both.
+
+    Args:
+        cut: with the table in its scorer.
+        items: the catalogue, every candidate input by name, `[items, ...]`.
+
+    Raises:
+        ParityError: a score differs.
+    """
+    ranker, rng = cut.ranker, np.random.default_rng(seed)
+    whole, parts = OnnxRunner(cut.whole), Parts(cut.history_encoder, cut.candidate_scorer)
+    count = len(next(iter(items.values())))
+    sizes = ranker.sizes("opt")
+    shape = (2, sizes[ranker.candidate_axis.name])
+    for share in (1.0, 0.5, 0.0):
+        inputs = draw_inputs(ranker, sizes, shape[0], rng, highs, padded=True)
+        known = rng.random(shape) < share
+        rows = rng.integers(0, count, shape)
+        for name, values in items.items():
+            drawn = inputs[name]
+            if name == id_tensor(ranker).name:
+                drawn = np.asarray(int(values.max()) + 1 + rng.integers(0, count, shape), drawn.dtype)
+            chosen = known.reshape(*shape, *[1] * (drawn.ndim - 2))
+            inputs[name] = np.where(chosen, values[rows], drawn)
+        _compare(
+            whole(inputs),
+            parts(inputs),
+            f"ranker {ranker.name!r}: item table, {share:.0%} of the candidates in it",
+            "the item tower depends on more than the item; please report it with the model",
+        )

@@ -1,0 +1,1 @@
+"""From a ranker to the ONNX graph of the whole model."""

@@ -1,0 +1,293 @@
+"""From a ranker to the ONNX graph of the whole model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from cleave.builders.errors import BuilderError
+from cleave.builders.onnx_graph.random_inputs import draw_inputs
+from cleave.builders.spec import BATCH, Axis, Ranker
+
+OPSET = 20
+"""The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""
+
+EXPORT_BATCH = 2
+ROOT_SCOPE = "model"
+_SCOPE_KEY = "pkg.torch.onnx.name_scopes"
+
+
+class ExportError(BuilderError):
+    """The module cannot be written as an ONNX graph with the axes of its spec."""
+
+
+def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
+    """The whole model as ONNX, weights inside, batch and every `Axis` dynamic, tensors named as in the spec.
+
+    Nodes are named after the torch module they come from (`blocks.0.key/MatMul`). The same weights give the same
+    bytes: nothing of the machine or the time is in it.
+
+    Raises:
+        ExportError: the module fails on inputs of its own spec, or fixes the size of an axis.
+    """
+    inputs = {
+        name: torch.from_numpy(array)
+        for name, array in draw_inputs(ranker, _example_sizes(ranker), EXPORT_BATCH, np.random.default_rng(0)).items()
+    }
+    _check_forward(ranker, inputs)
+    dynamic = {
+        tensor.name: {
+            0: torch.export.Dim.DYNAMIC,
+            **{i + 1: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if isinstance(axis, Axis)},
+        }
+        for tensor in ranker.inputs
+    }
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                ranker.module.eval(),
+                kwargs=inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[tensor.name for tensor in ranker.inputs],
+                output_names=[tensor.name for tensor in ranker.output],
+                dynamic_shapes=dynamic,
+                verbose=False,
+            )
+        except Exception as error:
+            raise ExportError(_export_message(ranker, error)) from error
+    assert program is not None
+    model = program.model_proto
+    _mask_for_good(model)
+    _rename_nodes(model)
+    _strip(model)
+    _name_axes(model, ranker)
+    onnx.checker.check_model(model)
+    return model
+
+
+def scope_of(node: onnx.NodeProto) -> str:
+    """The path of the torch module that a node of an exported graph comes from: what its name begins with."""
+    return node.name.split("/")[0]
+
+
+def is_within(scope: str, path: str) -> bool:
+    """Whether a module path is `path` or below it."""
+    return scope == path or scope.startswith(f"{path}.")
+
+
+def fingerprint_of(models: Iterable[onnx.ModelProto]) -> str:
+    """A digest of weights and graphs: equal for equal models, whenever and wherever they are exported."""
+    digest = hashlib.sha256()
+    for model in models:
+        digest.update(hashlib.sha256(model.SerializeToString(deterministic=True)).digest())
+    return digest.hexdigest()
+
+
+def highs_from_graph(model: onnx.ModelProto, ranker: Ranker) -> dict[str, int]:
+    """For each integer input without a `high`: the rows of the smallest table that it looks up, where it does."""
+    tables = {tensor.name: numpy_helper.to_array(tensor).shape for tensor in model.graph.initializer}
+    highs = {}
+    for tensor in ranker.inputs:
+        if tensor.high is None and tensor.dtype.startswith(("int", "uint")):
+            reached = {tensor.name}
+            rows = []
+            for node in model.graph.node:
+                if node.op_type == "Gather" and node.input[1] in reached and node.input[0] in tables:
+                    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+                    rows.append(tables[node.input[0]][axis])
+                elif node.op_type in _ID_OPS and reached & set(node.input):
+                    reached.update(node.output)
+            if rows:
+                highs[tensor.name] = min(rows)
+    return highs
+
+
+_ID_OPS = {
+    "Where",
+    "Cast",
+    "Reshape",
+    "Unsqueeze",
+    "Squeeze",
+    "Expand",
+    "Slice",
+    "Clip",
+    "Concat",
+    "Identity",
+    "Flatten",
+}
+"""Ops through which an id is still the same id."""
+
+
+def _example_sizes(ranker: Ranker) -> dict[str, int]:
+    """Small sizes, all different and none 0 or 1, which the exporter would take for constants."""
+    sizes: dict[str, int] = {}
+    for axis in ranker.axes:
+        size = max(axis.min, EXPORT_BATCH + 1)
+        while size in sizes.values():
+            size += 1
+        if axis.max < 2:
+            raise ExportError(
+                f"axis {axis.name!r}: expected a max of at least 2, got {axis.max}; write a fixed size as a number"
+            )
+        sizes[axis.name] = min(size, axis.max)
+    return sizes
+
+
+def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
+    try:
+        with torch.no_grad():
+            outputs = ranker.module.eval()(**inputs)
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in inputs.items())
+        raise ExportError(
+            f"ranker {ranker.name!r}: forward fails on random inputs of its own spec ({shapes}): "
+            f"{type(error).__name__}: {error}; make names, types and axes of the spec fit the module"
+        ) from error
+    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    if len(outputs) != len(ranker.output):
+        raise ExportError(
+            f"ranker {ranker.name!r}: expected {len(ranker.output)} outputs as in the spec, got {len(outputs)}; "
+            "make forward return one tensor for each output"
+        )
+    sizes = _example_sizes(ranker)
+    for tensor, value in zip(ranker.output, outputs, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise ExportError(
+                f"output {tensor.name!r}: expected a tensor from forward, got {type(value).__name__}; return the "
+                "tensors of the outputs in the order of the spec"
+            )
+        expected = (EXPORT_BATCH, *tensor.shape(sizes))
+        got_dtype = str(value.dtype).removeprefix("torch.")
+        if tuple(value.shape) != expected or got_dtype != tensor.dtype:
+            raise ExportError(
+                f"output {tensor.name!r}: expected {tensor.dtype} {list(expected)}, got {got_dtype} "
+                f"{list(value.shape)}; make the spec or the module right"
+            )
+
+
+def _export_message(ranker: Ranker, error: Exception) -> str:
+    cause = error.__cause__ or error
+    tensors = {tensor.name: tensor for tensor in ranker.inputs}
+    for size, name, place in _FIXED_SIZE.findall(str(cause)):
+        where = f"ranker {ranker.name!r}: the module fixes axis {place} of {name!r} to {size}"
+        if place == "0":
+            return f"{where}, expected any number of users; keep the batch first and its size out of the code"
+        axis = tensors[name].axes[int(place) - 1]
+        assert isinstance(axis, Axis)
+        return (
+            f"{where}, so {axis.name!r} can be neither varied nor padded, expected {axis.min} to {axis.max}; "
+            "write code that works for any size, or the size as a number in the spec"
+        )
+    if "data-dependent" in str(cause):
+        return (
+            f"ranker {ranker.name!r}: the module takes a branch, or a size, that depends on data, expected operators "
+            f"on tensors only; use torch.where and masks ({_first_line(cause)})"
+        )
+    return (
+        f"ranker {ranker.name!r}: torch.onnx.export failed: {type(cause).__name__}: {_first_line(cause)}; "
+        "change the module until torch.export.export accepts it"
+    )
+
+
+_FIXED_SIZE = re.compile(r"static shape of (\d+) for dimension inputs\['(\w+)'\]\.shape\[(\d+)\]")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "no reason given")
+
+
+def _mask_for_good(model: onnx.ModelProto) -> None:
+    """Give `scaled_dot_product_attention` over no keys its zero again.
+
+    In torch its boolean mask is minus infinity, and a row of nothing else, which is not a number, becomes zero. The
+    exporter writes that guard, but masks with the lowest finite number, so that the row becomes the mean of what is
+    masked. Only the exporter's own masks are touched, whose names begin with `val_`.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    guarded = {node.input[0] for node in model.graph.node if node.op_type == "IsNaN"}
+    for softmax in model.graph.node:
+        added = producers.get(softmax.input[0]) if softmax.op_type == "Softmax" else None
+        if added is None or added.op_type != "Add" or softmax.output[0] not in guarded:
+            continue
+        for mask in (producers.get(name) for name in added.input):
+            if mask is None or mask.op_type != "Where" or not mask.output[0].startswith("val_"):
+                continue
+            lowest = constants.get(mask.input[2])
+            if lowest is not None and lowest == np.finfo(lowest.dtype).min:
+                infinity = f"minus_infinity_{lowest.dtype}"
+                if infinity not in constants:
+                    constants[infinity] = np.array(-np.inf, lowest.dtype)
+                    model.graph.initializer.append(numpy_helper.from_array(constants[infinity], infinity))
+                mask.input[2] = infinity
+
+
+def _rename_nodes(model: onnx.ModelProto) -> None:
+    seen: Counter[str] = Counter()
+    for node in model.graph.node:
+        name = f"{_scope(node) or ROOT_SCOPE}/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    """The path of the torch module that a node comes from: the deepest but the op itself; empty for the root."""
+    for entry in node.metadata_props:
+        if entry.key == _SCOPE_KEY:
+            scopes: list[str] = re.findall(r"'([^']*)'", entry.value)
+            return scopes[-2] if len(scopes) > 1 and not scopes[-2].startswith("_") else ""
+    return ""
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what depends on the machine: traces, paths, documentation."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    for entry in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    del model.graph.value_info[:]
+    del model.functions[:]
+
+
+def _name_axes(model: onnx.ModelProto, ranker: Ranker) -> None:
+    tensors = {tensor.name: tensor for _, tensor in ranker.tensors()}
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        dims[0].dim_param = BATCH
+        for dim, axis in zip(dims[1:], tensors[value.name].axes, strict=True):
+            if isinstance(axis, Axis):
+                dim.dim_param = axis.name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports progress by print, by warnings and by the log of packages that it lacks."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

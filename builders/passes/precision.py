@@ -1,0 +1,255 @@
+"""Writes a precision into a graph: products and weights in 16 bits, float32 where 16 bits lose what scores need.
+
+TensorRT types its networks strongly: what a node computes in is what its inputs are, so that precision is part of the
+graph and not an option of the engine. These stay in float32:
+
+- softmax and the masks and scales before it: a mask of float16's -65504 overflows when a weight is added to it;
+- norms, sums, exponentials, roots: they add up or amplify what was rounded;
+- a sum over the history that is not weighted by a softmax (linear attention's state, pooling), and what is linear in it
+  until it is divided or normed: a million events exceed 65504, the end of float16;
+- the last products before the scores: logits are where rounding reaches the score directly, and these are the cheapest;
+- whole numbers that become real ones, as counts of events: above 2048 float16 has no odd ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cleave.builders.cost.flops import MATRIX_PRODUCTS, PER_INPUT_ELEMENT
+from cleave.builders.cut.cut import Cut
+from cleave.builders.errors import BuilderError
+from cleave.builders.onnx_graph.edit import HALVES, element_types, largest_number, replace_nodes
+from cleave.builders.onnx_graph.sizes import Probe
+from cleave.builders.passes.fold_constants import folded
+from cleave.builders.spec import BATCH
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
+_NUMPY_TYPES: dict[int, np.dtype[Any]] = {TensorProto.FLOAT: np.dtype(np.float32), **HALVES}
+
+SOFTMAXES = frozenset(["Softmax", "LogSoftmax"])
+NORMS = frozenset(
+    "BatchNormalization GroupNormalization InstanceNormalization LayerNormalization LpNormalization "
+    "MeanVarianceNormalization RMSNormalization".split()
+)
+WIDE = SOFTMAXES | NORMS | PER_INPUT_ELEMENT | frozenset("Exp Log Pow Range Reciprocal Sqrt".split())
+"""Computed in float32."""
+BEFORE_SOFTMAX = frozenset("Add Clip Div Max Min Mul Neg Sub Where".split())
+"""Scales and masks: computed in float32 if a softmax reads their result."""
+LINEAR = MATRIX_PRODUCTS | frozenset(
+    "Add Concat Expand Flatten Gather Identity Mul Reshape Slice Split Squeeze Sub Sum Transpose Unsqueeze".split()
+)
+"""A sum that goes through these is still a sum: as large, until something divides or norms it."""
+
+
+class PrecisionError(BuilderError):
+    """A precision that is not known."""
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision.
+
+    Raises:
+        PrecisionError: names those that there are.
+    """
+    if precision not in PRECISIONS:
+        raise PrecisionError(f"--precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; choose")
+
+
+def cut_with_precision(cut: Cut, precision: str) -> Cut:
+    """The cut whose graphs compute in `precision`, with constants folded before that; the summary keeps its type.
+
+    Raises:
+        PrecisionError: an unknown precision.
+    """
+    check_precision(precision)
+    if precision == "float32":
+        return cut
+    scores = [tensor.name for tensor in cut.ranker.output]
+    encoder, scorer = (
+        with_precision(folded(part), precision, cut.analysis.probe, scores)
+        for part in (cut.history_encoder, cut.candidate_scorer)
+    )
+    whole = with_precision(folded(cut.whole), precision, cut.whole_probe, scores)
+    return dataclasses.replace(cut, whole=whole, history_encoder=encoder, candidate_scorer=scorer)
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """The narrowest precision that anything in a graph is in."""
+    types = set(element_types(model).values())
+    return next((name for name in ("bfloat16", "float16") if _TYPES[name] in types), "float32")
+
+
+def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores: Iterable[str] = ()) -> onnx.ModelProto:
+    """The graph with its products in `precision`; inputs and outputs keep their types.
+
+    Args:
+        probe: sizes of the tensors of the model; a tensor that is not in it counts as of fixed size.
+        scores: outputs whose last products stay in float32.
+    """
+    if precision == "float32":
+        return model
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    _Typing(typed, _TYPES[precision], probe, frozenset(scores)).run()
+    onnx.checker.check_model(typed)
+    return typed
+
+
+class _Typing:
+    def __init__(self, model: onnx.ModelProto, low: int, probe: Probe, scores: frozenset[str]) -> None:
+        self.graph = model.graph
+        self.low = low
+        self.probe = probe
+        self.types = element_types(model)
+        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.producers = {name: node for node in self.graph.node for name in node.output}
+        self.wide = self._before_softmax() | self._last_products(scores) | self._unnormalized_sums()
+        self.now: dict[str, int] = {value.name: self.types[value.name] for value in self.graph.input}
+        self.made: dict[tuple[str, int], str] = {}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def run(self) -> None:
+        outputs = {output.name for output in self.graph.output}
+        for node in self.graph.node:
+            to = TensorProto.FLOAT if self._is_wide(node) else self.low
+            for place, name in enumerate(node.input):
+                if self.types.get(name) == TensorProto.FLOAT:
+                    node.input[place] = self._as(name, to)
+            for attribute in node.attribute:
+                if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                    attribute.i = to
+            self.nodes.append(node)
+            for place, name in enumerate(node.output):
+                if self.types.get(name) == TensorProto.FLOAT:
+                    self.now[name] = to
+                    if name in outputs and to != TensorProto.FLOAT:
+                        node.output[place] = f"{name}/low"
+                        self._cast(node.output[place], name, TensorProto.FLOAT)
+                        self.made[name, to] = node.output[place]
+                        self.now[name] = TensorProto.FLOAT
+        replace_nodes(self.graph, self.nodes)
+
+    def _is_wide(self, node: onnx.NodeProto) -> bool:
+        if node.output[0] in self.wide or node.op_type in WIDE:
+            return True
+        if any(attribute.type == onnx.AttributeProto.TENSOR for attribute in node.attribute):
+            return True
+        if node.op_type in MATRIX_PRODUCTS:
+            return False
+        if node.op_type == "Cast" and self.types[node.input[0]] != TensorProto.FLOAT:
+            return self.types[node.input[0]] != TensorProto.BOOL
+        given = [name for name in node.input if self.types.get(name) == TensorProto.FLOAT and name in self.now]
+        return any(self.now[name] == TensorProto.FLOAT for name in given)
+
+    def _as(self, name: str, to: int) -> str:
+        """A float tensor in another type, cast once."""
+        if self.now.get(name) == to:
+            return name
+        if (name, to) not in self.made:
+            if name in self.constants:
+                if to == TensorProto.FLOAT:
+                    return name
+                self.made[name, to] = f"{name}/{_NUMPY_TYPES[to].name}"
+                self.graph.initializer.append(_narrowed(self.constants[name], to, self.made[name, to]))
+            else:
+                self.made[name, to] = f"{name}/{_NUMPY_TYPES[to].name}"
+                self._cast(name, self.made[name, to], to)
+        return self.made[name, to]
+
+    def _cast(self, given: str, made: str, to: int) -> None:
+        self.nodes.append(_cast(given, made, to, "precision"))
+
+    def _before_softmax(self) -> set[str]:
+        found: set[str] = set()
+        for node in reversed(self.graph.node):
+            reads = node.op_type in SOFTMAXES or node.output[0] in found
+            for name in node.input if reads else ():
+                producer = self.producers.get(name)
+                if producer is not None and producer.op_type in BEFORE_SOFTMAX:
+                    found.add(name)
+        return found
+
+    def _last_products(self, scores: frozenset[str]) -> set[str]:
+        """What products give from which the scores are reached without another product."""
+        found: set[str] = set()
+        after = set(scores)
+        for node in reversed(self.graph.node):
+            if after & set(node.output):
+                if node.op_type in MATRIX_PRODUCTS:
+                    found.add(node.output[0])
+                else:
+                    after.update(node.input)
+        return found
+
+    def _unnormalized_sums(self) -> set[str]:
+        """Sums over an axis that varies, into a tensor that has none but the batch, and what is linear in them."""
+        found: set[str] = set()
+        for node in self.graph.node:
+            if (node.op_type in LINEAR and found & set(node.input)) or self._sums_up_an_axis(node):
+                found.update(node.output)
+        return found
+
+    def _sums_up_an_axis(self, node: onnx.NodeProto) -> bool:
+        if node.op_type not in ("Einsum", "MatMul", "ReduceSum") or self._axes(node.output[0]):
+            return False
+        weighted = any(name in self.producers and self.producers[name].op_type in SOFTMAXES for name in node.input)
+        return not weighted and any(self._axes(name) for name in node.input)
+
+    def _axes(self, name: str) -> set[str]:
+        shape = self.probe.shape(name) or ()
+        return {axis for size in shape for axis in size.axes} - {BATCH}
+
+
+def _narrowed(tensor: onnx.TensorProto, to: int, name: str) -> onnx.TensorProto:
+    """A constant in 16 bits; what is out of range becomes the largest number there is, and infinity stays."""
+    values = numpy_helper.to_array(tensor)
+    dtype = _NUMPY_TYPES[to]
+    limit = largest_number(to)
+    clipped = np.where(np.isinf(values), values, np.clip(values, -limit, limit))
+    return numpy_helper.from_array(clipped.astype(dtype), name)
+
+
+def rounded_to(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph computed in float32, with every result that is 16 bits wide rounded to 16 bits.
+
+    For measuring on a CPU: ONNX Runtime has no kernels for bfloat16 there, and computes chains of float16 in float32
+    without rounding in between, which flatters. Tensor cores add up products in float32, as this does.
+    """
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(model)
+    types = element_types(model)
+    low = {name for name, kind in types.items() if kind in HALVES}
+    interface = {value.name for value in (*model.graph.input, *model.graph.output)} & low
+    inside = {name: f"{name}/float32" for name in interface}
+    given = [value.name for value in model.graph.input if value.name in low]
+    nodes = [_cast(name, inside[name], TensorProto.FLOAT, "rounded") for name in given]
+    for tensor in rounded.graph.initializer:
+        if tensor.name in low:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for node in rounded.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to" and node.output[0] in low:
+                attribute.i = TensorProto.FLOAT
+        node.input[:] = [inside.get(name, name) for name in node.input]
+        nodes.append(node)
+        for place, name in enumerate(node.output):
+            if name in low:
+                node.output[place] = f"{name}/exact"
+                narrow = name if name in interface else f"{name}/narrow"
+                nodes.append(_cast(node.output[place], narrow, types[name], "rounded"))
+                nodes.append(_cast(narrow, inside.get(name, name), TensorProto.FLOAT, "rounded"))
+    del rounded.graph.node[:]
+    rounded.graph.node.extend(nodes)
+    del rounded.graph.value_info[:]
+    return rounded
+
+
+def _cast(given: str, made: str, to: int, scope: str) -> onnx.NodeProto:
+    return helper.make_node("Cast", [given], [made], f"{scope}/{made}", to=to)

@@ -1,0 +1,1 @@
+"""What serving would cost on a machine, from a cut."""

@@ -1,0 +1,156 @@
+"""The amortization report: what the cut of a ranker moves, keeps and leaves, without building anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cleave.builders.cost.flops import weight_bytes
+from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower
+from cleave.builders.cut.subgraph import ExtractError
+
+LITTLE = 0.01
+"""Below this share of the FLOPs in the encoder, a cut saves next to nothing."""
+
+UNITS = ("", "k", "M", "G", "T", "P")
+BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The report as JSON: FLOPs, bytes and ratios at these sizes."""
+    arms = cut.arms(sizes)
+    return {
+        "model": cut.ranker.name,
+        "sizes": dict(sizes),
+        "flops": {part: flops.at(sizes) for part, flops in cut.flops.items()},
+        "uncounted_nodes": sorted({name for flops in cut.flops.values() for name in flops.uncounted}),
+        "weight_bytes": {
+            "whole": weight_bytes(cut.whole),
+            "history_encoder": weight_bytes(cut.history_encoder),
+            "candidate_scorer": weight_bytes(cut.candidate_scorer),
+        },
+        "summary": [
+            {
+                "name": tensor.name,
+                "shape": [size.at({"batch": 1, **sizes}) for size in tensor.dims[1:]],
+                "axes": [str(size) for size in tensor.dims[1:]],
+                "dtype": tensor.dtype,
+            }
+            for tensor in cut.summary
+        ],
+        "summary_bytes": cut.summary_bytes(sizes),
+        "arm_flops": {"per_candidate": arms.per_candidate, "single_pass": arms.single_pass}
+        | {"uncached": arms.uncached, "cached": arms.cached},
+        "ratio": {arm: ratio if math.isfinite(ratio) else None for arm, ratio in arms.ratio().items()},
+        "first_mix": None
+        if cut.first_mix is None
+        else {
+            "node": cut.first_mix.node,
+            "op": cut.first_mix.op,
+            "module": cut.first_mix.module,
+            "user_inputs": list(cut.first_mix.user_inputs),
+            "candidate_inputs": list(cut.first_mix.candidate_inputs),
+        },
+        "item_table": _item_table(cut, sizes),
+        "little_to_move": not cut.flops["history_encoder"].uncounted and _encoder_share(cut, sizes) < LITTLE,
+    }
+
+
+def _item_table(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any] | None:
+    """What `cleave build --catalogue` would save with each request, and what a row of its table takes."""
+    try:
+        ids, tower = id_tensor(cut.ranker), split_item_tower(cut)
+    except (ExtractError, ItemTableError):
+        return None
+    return {
+        "saved_flops": cut.flops["item_tower"].at(sizes),
+        "saved_share_of_cached": cut.flops["item_tower"].at(sizes) / max(1, cut.arms(sizes).cached),
+        "bytes_per_item": tower.bytes_per_item,
+        "items": ids.high,
+        "bytes": None if ids.high is None else ids.high * tower.bytes_per_item,
+    }
+
+
+def report_text(cut: Cut, sizes: Mapping[str, int]) -> str:
+    """The report for people."""
+    report = report_dict(cut, sizes)
+    at = ", ".join(f"{axis} {size:,}" for axis, size in sizes.items())
+    flops = report["flops"]
+    parts = flops["history_encoder"] + flops["item_tower"] + flops["candidate_scorer"]
+    whose = {"history_encoder": "the user alone", "item_tower": "the item alone", "candidate_scorer": "both"}
+    lines = [f"{cut.ranker.name}, one request of one user: {at}", ""]
+    lines += [f"{'part':<18}{'FLOPs':>10}{'share':>8}  depends on"]
+    lines += [
+        f"{part:<18}{quantity(flops[part]):>10}{flops[part] / max(1, parts):>8.1%}  {depends}"
+        for part, depends in whose.items()
+    ]
+    lines += [f"{'whole model':<18}{quantity(flops['whole']):>10}", ""]
+    lines += [f"{'arm':<18}{'FLOPs':>10}{'ratio':>8}  FLOPs of per_candidate over the arm's"]
+    lines += [
+        f"{arm:<18}{quantity(count):>10}{_ratio_text(report['ratio'].get(arm, 1.0)):>8}"
+        for arm, count in report["arm_flops"].items()
+    ]
+    lines += ["", f"summary: {byte_quantity(report['summary_bytes'])} a user"]
+    lines += [
+        f"  {tensor['name']:<26} {tensor['dtype']:<8} [{', '.join(tensor['axes'])}]" for tensor in report["summary"]
+    ]
+    if table := report["item_table"]:
+        rows = "" if table["bytes"] is None else f", {byte_quantity(table['bytes'])} for {table['items']:,} items"
+        lines += [
+            "",
+            f"item table (build --catalogue): would save {quantity(table['saved_flops'])}FLOPs a request, "
+            f"{table['saved_share_of_cached']:.1%} of cached; {byte_quantity(table['bytes_per_item'])} an item{rows}",
+        ]
+    lines += ["", *_mix_lines(report, _encoder_share(cut, sizes))]
+    if report["uncounted_nodes"]:
+        lines += ["", f"not counted (unknown operator or shape): {', '.join(report['uncounted_nodes'])}"]
+    return "\n".join(lines)
+
+
+def _ratio_text(ratio: float | None) -> str:
+    """Of an arm without FLOPs there is no ratio."""
+    if ratio is None:
+        return "-"
+    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.2f}x"
+
+
+def _mix_lines(report: Mapping[str, Any], share: float) -> list[str]:
+    lines = []
+    if report["little_to_move"]:
+        lines.append(f"Almost nothing can be moved: {share:.2%} of the FLOPs depend on the user alone.")
+    if mix := report["first_mix"]:
+        lines.append(
+            f"User and candidate mix first in {mix['node']} ({mix['op']} of module {mix['module']!r}): it joins what "
+            f"is made of {', '.join(mix['user_inputs'])} with what is made of {', '.join(mix['candidate_inputs'])}."
+        )
+    if report["little_to_move"]:
+        lines.append("Work after that node runs once per candidate; to amortize it, mix later (see the model append).")
+    return lines
+
+
+def _encoder_share(cut: Cut, sizes: Mapping[str, int]) -> float:
+    uncached = cut.arms(sizes).uncached
+    return cut.flops["history_encoder"].at(sizes) / uncached if uncached else 0.0
+
+
+def quantity(count: float) -> str:
+    """`1.38 G`."""
+    unit = 0
+    while abs(count) >= 1000 and unit < len(UNITS) - 1:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.3g} {UNITS[unit]}"
+
+
+def byte_quantity(count: float) -> str:
+    """`3.0 MiB`."""
+    unit = 0
+    while count >= 1024 and unit < len(BYTE_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.0f} {BYTE_UNITS[unit]}" if unit == 0 else f"{count:.1f} {BYTE_UNITS[unit]}"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

@@ -1,0 +1,105 @@
+"""What one request moves over PCIe where engines run on a GPU, read off the configs that say what crosses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+from tritonclient.utils import triton_to_np_dtype
+
+from cleave.builders.onnx_graph.sizes import Size
+from cleave.builders.reports.inspect import byte_quantity, markdown_table
+from cleave.builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE
+from cleave.builders.triton.configs import signature_of
+from cleave.builders.triton.rules import Configs
+
+COLUMNS = (
+    "served model",
+    "history to the GPU",
+    "summary from it",
+    "summary to it",
+    "request and candidates to it",
+    "scores from it",
+    "in all",
+)
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """Bytes of one request of one user."""
+
+    model: str
+    history: int
+    summary_out: int
+    """From the encoder to the summary cache, which is in the host's memory."""
+    summary_in: int
+    rest: int
+    scores: int
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table with `COLUMNS`."""
+        counts = (self.history, self.summary_out, self.summary_in, self.rest, self.scores)
+        return (self.model, *(byte_quantity(count) if count else "" for count in counts), byte_quantity(sum(counts)))
+
+
+def transfers(configs: Configs, ranker: str) -> list[Transfers]:
+    """Of a hit, a miss and a request that is not cached, at the sizes that axes are tuned for, padded.
+
+    On a hit the history stays in the host's memory, where it is only compared. Between the two engines of
+    `NAME_uncached` the summary stays on the GPU.
+    """
+    encoder, scorer = (configs[f"{ranker}{part}"] for part in (HISTORY_ENCODER, CANDIDATE_SCORER))
+    roles = {name: entry["role"] for name, entry in signature_of(scorer)["inputs"].items()}
+    sizes = {
+        name: next(bucket for bucket in axis["buckets"] if bucket >= axis["opt"])
+        for name, axis in signature_of(configs[f"{ranker}{WHOLE}"])["axes"].items()
+    }
+    history = sum(_input_bytes(encoder, sizes).values())
+    inputs = _input_bytes(scorer, sizes)
+    summary = sum(count for name, count in inputs.items() if roles[name] == "summary")
+    rest = sum(inputs.values()) - summary
+    scores = sum(_bytes(entry, signature_of(scorer)["outputs"][entry.name]["axes"], sizes) for entry in scorer.output)
+    return [
+        Transfers(f"{ranker}, hit", 0, 0, summary, rest, scores),
+        Transfers(f"{ranker}, miss", history, summary, summary, rest, scores),
+        Transfers(f"{ranker}{UNCACHED}", history, 0, 0, rest, scores),
+    ]
+
+
+def _input_bytes(config: Any, sizes: Mapping[str, int]) -> dict[str, int]:
+    axes = {name: entry["axes"] for name, entry in signature_of(config)["inputs"].items()}
+    return {entry.name: _bytes(entry, axes[entry.name], sizes) for entry in config.input}
+
+
+def _bytes(entry: Any, axes: Sequence[str | int], sizes: Mapping[str, int]) -> int:
+    kind = model_config_pb2.DataType.Name(entry.data_type).removeprefix("TYPE_")
+    elements = math.prod(Size.parse(axis).at(sizes) for axis in axes)
+    return elements * np.dtype(triton_to_np_dtype(kind)).itemsize
+
+
+def configs_of(repository: Path, file: str) -> dict[str, Any]:
+    """The configs of a model repository, from this file of each model's folder."""
+    return {
+        folder.name: text_format.Parse((folder / file).read_text(), model_config_pb2.ModelConfig())
+        for folder in sorted(repository.iterdir())
+        if (folder / file).is_file()
+    }
+
+
+def rankers_of(configs: Configs) -> Iterator[str]:
+    """The rankers that have a whole set of models."""
+    return (name.removesuffix(WHOLE) for name in configs if name.endswith(WHOLE))
+
+
+def transfer_table(configs: Configs) -> str:
+    """The transfers of every ranker as a Markdown table."""
+    return markdown_table(
+        COLUMNS, (each.cells for ranker in rankers_of(configs) for each in transfers(configs, ranker))
+    )

@@ -1,0 +1,176 @@
+"""Compares what is built of a ranker with ONNX Runtime, part by part, by polygraphy's comparator.
+
+The summary that a scorer gets is ONNX Runtime's, so that a difference is that of the part which is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+from polygraphy.comparator import Comparator
+from polygraphy.exception import PolygraphyException
+from polygraphy.logger import G_LOGGER
+
+from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest
+from cleave.builders.cut.proof import cases_of
+from cleave.builders.errors import CheckError
+from cleave.builders.export.torch_export import highs_from_graph
+from cleave.builders.onnx_graph.compare import TOLERANCES, Difference, largest_difference
+from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
+from cleave.builders.onnx_graph.session import OnnxRunner
+from cleave.builders.passes.precision import precision_of, rounded_to
+from cleave.builders.spec import BATCH, HISTORY_ENCODER, WHOLE, Ranker
+from cleave.builders.targets.tensorrt.engine import import_tensorrt
+from cleave.builders.targets.tensorrt.profiles import Bounds, holds
+
+G_LOGGER.module_severity = G_LOGGER.CRITICAL
+"""It prints to stdout, where results go."""
+
+Tested = Callable[[int], Any]
+"""From the number of an optimization profile to the polygraphy runner of what is tested."""
+
+
+class VerifyError(CheckError):
+    """What is served does not compute what was built."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Inputs of all parts, a summary among them, as Triton hands them over, and their sizes."""
+
+    sizes: Mapping[str, int]
+    inputs: Arrays
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was compared of a part without finding a difference that is too large."""
+
+    part: str
+    num_cases: int
+    difference: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.part}: {self.num_cases} cases, largest difference {self.difference:.2g} where {self.tolerance:g} "
+            "is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model of the repository that has a graph, and what is tested of it."""
+
+    name: str
+    model: onnx.ModelProto
+    profiles: Sequence[Bounds]
+    tested: Tested
+
+    @property
+    def precision(self) -> str:
+        """The one its graph computes in."""
+        return precision_of(self.model)
+
+
+def parts_of_repository(
+    repository: Path, manifests: Sequence[Manifest], tested: Callable[[Path], Tested]
+) -> list[Part]:
+    """The parts that have an engine.
+
+    Args:
+        manifests: of the models of one ranker.
+        tested: from the file of an engine to what runs it.
+    """
+    parts = []
+    for manifest in manifests:
+        if manifest.plan is not None and manifest.artifact is not None:
+            folder = repository / manifest.model / VERSION_FOLDER
+            run = tested(folder / manifest.plan.file)
+            parts.append(Part(manifest.model, onnx.load(folder / manifest.artifact), manifest.plan.profiles, run))
+    return parts
+
+
+def engine_from_file(file: Path) -> Tested:
+    """Runs an engine on the GPU."""
+    import_tensorrt("tensorrt")  # which polygraphy would miss later, and in more words
+    engine = EngineFromBytes(file.read_bytes)  # which is loaded when it is run, and goes afterwards
+    return lambda profile: TrtRunner(engine, optimization_profile=profile, allocation_strategy="profile")
+
+
+def onnx_runner(model: onnx.ModelProto) -> Any:
+    """Polygraphy's runner of ONNX Runtime on the processor."""
+    return OnnxrtRunner(SessionFromOnnx(model.SerializeToString(), providers=["cpu"]))
+
+
+def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case]:
+    """The inputs that prove a cut, as far as the engines take so many users at once, with their summaries."""
+    graphs = {part.name: part.model for part in parts}
+    whole, encoder = graphs[f"{ranker.name}{WHOLE}"], graphs[f"{ranker.name}{HISTORY_ENCODER}"]
+    most = min(max(profile[BATCH][1] for profile in part.profiles) for part in parts)
+    highs, encode = highs_from_graph(whole, ranker), OnnxRunner(rounded_to(encoder))
+    rng = np.random.default_rng(seed)
+    cases = []
+    for batch, sizes in cases_of(ranker):
+        users = min(batch, most)
+        drawn = draw_inputs(ranker, sizes, users, rng, highs, padded=batch > 1)
+        inputs = {name: array[:, None] if array.ndim == 1 else array for name, array in drawn.items()}
+        cases.append(Case({BATCH: users, **sizes}, inputs | encode(inputs)))
+    return cases
+
+
+def verify_parts(parts: Sequence[Part], cases: Sequence[Case]) -> Iterator[Verified]:
+    """Compare each part with ONNX Runtime on its graph; yields as they are done.
+
+    Raises:
+        VerifyError: names the first output that differs, where, and by how much.
+    """
+    for part in parts:
+        tolerance, largest = TOLERANCES[part.precision], 0.0
+        for case, difference in _differences(part, cases):
+            if said := difference.beyond(tolerance):
+                raise VerifyError(
+                    f"{part.name} ({case}): {said} for {part.precision}; build it again, and if that "
+                    "does not help report it with the model"
+                )
+            largest = max(largest, difference.size)
+        yield Verified(part.name, len(cases), largest, tolerance)
+
+
+def _differences(part: Part, cases: Sequence[Case]) -> Iterator[tuple[Case, Difference]]:
+    """Of each output in each case, which runs in the first profile that holds it."""
+    reference = onnx_runner(rounded_to(part.model))
+    profiles = {case: next(n for n, bounds in enumerate(part.profiles) if holds(bounds, case.sizes)) for case in cases}
+    for profile in sorted(set(profiles.values())):
+        inside = [case for case in cases if profiles[case] == profile]
+        try:
+            found = _compared(part, [reference, part.tested(profile)], inside)
+        except PolygraphyException as error:
+            where = "; ".join(map(str, inside))
+            raise VerifyError(f"{part.name} ({where}): expected it to run, got: {error}; build it again") from error
+        yield from ((case, each) for case, outputs in zip(inside, found, strict=True) for each in outputs)
+
+
+def _compared(part: Part, runners: Sequence[Any], cases: Sequence[Case]) -> list[list[Difference]]:
+    """The outputs of two runners in each case, as polygraphy's comparator comes upon them."""
+    found: list[list[Difference]] = []
+
+    def compare(expected: Mapping[str, Any], got: Mapping[str, Any]) -> dict[str, bool]:
+        pairs = {name: (np.asarray(values), np.asarray(got[name])) for name, values in expected.items()}
+        found.append([largest_difference(name, *pair) for name, pair in pairs.items()])
+        return dict.fromkeys(pairs, True)  # what is too far apart is for the caller to say
+
+    names = [value.name for value in part.model.graph.input]
+    feeds = [{name: case.inputs[name] for name in names} for case in cases]
+    Comparator.compare_accuracy(Comparator.run(runners, data_loader=feeds), compare_func=compare)
+    return found

@@ -1,0 +1,1 @@
+"""The model repository as Triton reads it, whatever the engine."""

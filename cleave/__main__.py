@@ -1,0 +1,7 @@
+"""`python -m cleave` is the console command."""
+
+import sys
+
+from cleave.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""perf_analyzer: where it is, how it is run, what it prints."""

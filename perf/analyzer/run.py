@@ -1,0 +1,179 @@
+"""perf_analyzer, Triton's own measuring client: finds one that runs, runs it, and reads what it found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cleave.builders.contract.manifest import VERSION_FOLDER
+from cleave.perf.analyzer.output import Measured, read_measured
+from cleave.perf.analyzer.wheel import fetched_analyzer
+from cleave.perf.errors import PerfError
+
+NAME = "perf_analyzer"
+PLACEHOLDER = "0.1.0"
+"""Version of the wheel `perf-analyzer` that pip installs where glibc is too old for a real one; it holds no program."""
+
+CSV_FILE, EXPORT_FILE = "measured.csv", "requests.json"
+TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True)
+class Analyzer:
+    """A perf_analyzer that runs on this machine."""
+
+    binary: Path
+    version: str
+    libraries: Path | None = None
+    """A folder of shared libraries that the loader does not know."""
+
+    def environment(self) -> dict[str, str]:
+        """The variables it runs with."""
+        return _environment(self.libraries)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What perf_analyzer is to send to one model.
+
+    Args:
+        model: the served model.
+        url: the server's gRPC address.
+        data: the JSON file of inputs, each sent once, `batch` of them in a request.
+        num_requests: requests to send.
+        batch: rows of a request.
+        concurrency: requests under way at a time; None with `intervals`.
+        intervals: file of the microseconds to wait before each request.
+        composing: models that the model, or a step of it, calls by itself.
+    """
+
+    model: str
+    url: str
+    data: Path
+    num_requests: int
+    batch: int = 1
+    concurrency: int | None = 1
+    intervals: Path | None = None
+    composing: Sequence[str] = ()
+
+    def flags(self) -> list[str]:
+        """As the program takes them; its outputs go to the folder it runs in."""
+        flags = ["-m", self.model, "-i", "grpc", "-u", self.url, "--input-data", str(self.data)]
+        flags += ["--request-count", str(self.num_requests), "-b", str(self.batch)]
+        if self.intervals is not None:
+            flags += ["--request-intervals", str(self.intervals)]
+        else:
+            flags += ["--concurrency-range", str(self.concurrency)]
+        if self.intervals is not None or self.concurrency != 1:
+            # More than one thread would not take the inputs in order, and would send some of them twice.
+            flags += ["--async", "--max-threads", "1"]
+        if self.composing:
+            # Without its version, a model that is not called at all, as on hits alone, ends the run with an error.
+            named = ",".join(f"{model}:{VERSION_FOLDER}" for model in self.composing)
+            flags += ["--bls-composing-models", named]
+        return [*flags, "--verbose-csv", "-f", CSV_FILE, "--profile-export-file", EXPORT_FILE]
+
+
+def find_analyzer() -> Analyzer:
+    """The perf_analyzer on PATH or beside this Python, else the one of an older wheel, which pip downloads.
+
+    Raises:
+        PerfError: none of them runs; with the reason for each.
+    """
+    reasons = list(_placeholder())
+    for binary in dict.fromkeys(filter(None, (shutil.which(NAME), str(Path(sys.executable).parent / NAME)))):
+        if Path(binary).is_file():
+            version, reason = _version(Path(binary), None)
+            if version:
+                return Analyzer(Path(binary), version)
+            reasons.append(f"{binary}: {reason}")
+    try:
+        fetched, libraries = fetched_analyzer()
+    except PerfError as error:
+        raise PerfError("; ".join([*reasons, str(error)])) from error
+    version, reason = _version(fetched, libraries)
+    if not version:
+        raise PerfError("; ".join([*reasons, f"{fetched}: {reason}; put a perf_analyzer on PATH"]))
+    return Analyzer(fetched, version, libraries)
+
+
+def _placeholder() -> Iterator[str]:
+    try:
+        version = importlib.metadata.version("perf-analyzer")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if version == PLACEHOLDER:
+        yield (
+            f"perf-analyzer {version}: expected a wheel with a program, got the empty one that pip takes where glibc "
+            "is older than 2.38; uninstall it"
+        )
+
+
+def _version(binary: Path, libraries: Path | None) -> tuple[str | None, str]:
+    """What it calls itself, or None and why it does not run."""
+    try:
+        done = subprocess.run(
+            [binary, "--version"], env=_environment(libraries), capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"expected a program that runs, got: {error}"
+    text = done.stdout + done.stderr
+    match = re.search(r"Perf Analyzer Version (\S+)", text)
+    lines = text.strip().splitlines() or ["nothing"]
+    return (match[1] if match else None), f"expected its version, got: {lines[-1]}"
+
+
+def _environment(libraries: Path | None) -> dict[str, str]:
+    variables = dict(os.environ)
+    if libraries is not None:
+        paths = [str(libraries), variables.get("LD_LIBRARY_PATH", "")]
+        variables["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
+    return variables
+
+
+def run_analyzer(analyzer: Analyzer, order: Order, folder: Path) -> Measured:
+    """Send what is ordered; all outputs are written to `folder`, which must be empty.
+
+    perf_analyzer names the files of composing models `<model>_v<version>.<file>`, which a path in the file's name
+    breaks: so it runs inside the folder.
+
+    Raises:
+        PerfError: it failed, or its outputs are not those of the order.
+    """
+    data, intervals = order.data.absolute(), order.intervals and order.intervals.absolute()
+    command = [str(analyzer.binary), *replace(order, data=data, intervals=intervals).flags()]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=analyzer.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PerfError(f"{NAME}: {order.model}: expected an end in {TIMEOUT_S} s, got none; send less") from error
+    if done.returncode:
+        raise PerfError(f"{NAME}: {order.model}: expected exit code 0, got {done.returncode}: {_complaint(done)}")
+    measured = read_measured(folder / CSV_FILE, folder / EXPORT_FILE)
+    if len(measured.requests) != order.num_requests:
+        raise PerfError(
+            f"{NAME}: {order.model}: expected {order.num_requests} requests, got {len(measured.requests)}; run it again"
+        )
+    return measured
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """The lines that say what is wrong, without the page of usage that may follow."""
+    text = f"{done.stdout}\n{done.stderr}".partition("Usage:")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[-4:]) or "nothing was said"

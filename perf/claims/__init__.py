@@ -1,0 +1,1 @@
+"""What the papers and this project claim, measured."""

@@ -1,0 +1,131 @@
+"""Measures what bounds this machine's processor, in a second or two, as ONNX Runtime can use it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from cleave.builders.export.torch_export import OPSET
+from cleave.builders.predict.roofline import Machine
+from cleave.perf.machine.environment import processor_name
+
+PRODUCT_SIZE = 512
+"""Rows and columns of the matrices whose product is timed: a millisecond, which is often had undisturbed."""
+VECTOR_SHAPE = (1024, 256)
+"""Of the array of single operations: 1 MiB stays in the caches, so that the operations count and not the memory."""
+VECTOR_OPERATORS = {"Add": 1, "Gelu": 1, "Softmax": 4}
+"""FLOPs of an element as `cleave.builders.cost.flops` counts them; the rate is of all of these together."""
+MEMORY_BYTES = 1 << 27
+"""Of the array that is copied, and of the copy: together larger than the caches that a process has to itself."""
+COPIES = 16
+"""The array is copied in as many pieces, one a call: short enough to be had undisturbed, and none is copied twice
+before all others were."""
+CHAIN = 200
+"""Nodes on one element, each of which costs little but its launch."""
+IR_VERSION = 10
+"""ONNX Runtime lags behind the newest that the package onnx writes."""
+SECONDS_EACH = 0.3
+"""A figure is the best of what fits in this: the peak is asked for, not what others leave of the machine."""
+
+
+def measure(threads: int | None = None) -> Machine:
+    """This machine's processor: float32 products, single operations, memory bandwidth, and the cost of a node.
+
+    Args:
+        threads: of ONNX Runtime; by default as many as there are processors for this process.
+    """
+    threads = threads or len(os.sched_getaffinity(0))
+    product = _product_flops_per_s(threads)
+    return Machine(
+        name=f"{processor_name()}, {threads} thread{'s' * (threads > 1)}",
+        matrix_flops_per_s={"float32": product},
+        vector_flops_per_s=_vector_flops_per_s(threads),
+        memory_bytes_per_s=_memory_bytes_per_s(threads),
+        link_bytes_per_s=None,
+        launch_us=_launch_us(threads),
+        source=f"measured by perf/machine/peaks.py with ONNX Runtime {onnxruntime.__version__}",
+        measured=True,
+    )
+
+
+def best_of(first: Machine, second: Machine) -> Machine:
+    """The same machine, measured twice: a limit is what could be reached, whatever disturbed the other time."""
+    return replace(
+        first,
+        matrix_flops_per_s={
+            precision: max(rate, second.matrix_flops_per_s[precision])
+            for precision, rate in first.matrix_flops_per_s.items()
+        },
+        vector_flops_per_s=max(first.vector_flops_per_s, second.vector_flops_per_s),
+        memory_bytes_per_s=max(first.memory_bytes_per_s, second.memory_bytes_per_s),
+        launch_us=min(first.launch_us, second.launch_us),
+    )
+
+
+def _product_flops_per_s(threads: int) -> float:
+    matrix = np.full((PRODUCT_SIZE, PRODUCT_SIZE), 0.5, np.float32)
+    session = _session([helper.make_node("MatMul", ["x", "x"], ["y"])], threads)
+    return 2 * PRODUCT_SIZE**3 / _best_s(partial(session.run, None, {"x": matrix}))
+
+
+def _vector_flops_per_s(threads: int) -> float:
+    array = np.full(VECTOR_SHAPE, 0.5, np.float32)
+    seconds = 0.0
+    for operator in VECTOR_OPERATORS:
+        inputs = ["x", "x"] if operator == "Add" else ["x"]
+        session = _session([helper.make_node(operator, inputs, ["y"])], threads)
+        seconds += _best_s(partial(session.run, None, {"x": array}), SECONDS_EACH / len(VECTOR_OPERATORS))
+    return array.size * sum(VECTOR_OPERATORS.values()) / seconds
+
+
+def _memory_bytes_per_s(threads: int) -> float:
+    """Of a copy, which reads as much as it writes, on all threads at once."""
+    read, written = (np.full((COPIES, MEMORY_BYTES // COPIES), value, np.uint8) for value in (1, 0))
+    pieces = itertools.cycle(zip(written, read, strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+
+        def copy() -> None:
+            shares = zip(*(np.array_split(piece, threads) for piece in next(pieces)), strict=True)
+            list(pool.map(lambda share: np.copyto(*share), shares))
+
+        return 2 * MEMORY_BYTES / COPIES / _best_s(copy)
+
+
+def _launch_us(threads: int) -> float:
+    names = ["x", *(f"x{place}" for place in range(1, CHAIN)), "y"]
+    nodes = [helper.make_node("Add", [read, "x"], [made]) for read, made in itertools.pairwise(names)]
+    session = _session(nodes, threads)
+    return _best_s(partial(session.run, None, {"x": np.ones(1, np.float32)})) / CHAIN * 1e6
+
+
+def _session(nodes: Sequence[onnx.NodeProto], threads: int) -> onnxruntime.InferenceSession:
+    """From x to y."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+    graph = helper.make_graph(nodes, "peak", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _best_s(call: Callable[[], object], seconds: float = SECONDS_EACH) -> float:
+    """Of calls that fill this time, after one to warm up; at least one."""
+    call()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        call()
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if now > end:
+            return best

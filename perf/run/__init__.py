@@ -1,0 +1,1 @@
+"""One run of a benchmark: servers, turns of the arms, counters, parity."""

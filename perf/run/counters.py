@@ -1,0 +1,148 @@
+"""What the server counts: requests of each model, and how the summaries were come by."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cleave.builders.spec import SUMMARY_CACHE
+from cleave.perf.errors import PerfError
+from cleave.perf.run.server import TIMEOUT_S, asking
+from cleave.serving.summary.metrics import LOOKUPS
+
+PUBLISHED_S = 0.7
+"""A summary cache publishes what it counted twice a second."""
+PATIENCE_S = 5.0
+POLL_S = 0.05
+ALONE = "see that nobody else uses the server"
+
+_LINE = re.compile(rf"^{LOOKUPS.name}{{(.*)}} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+class Served(NamedTuple):
+    """What a model did."""
+
+    requests: int
+    rows: int
+    total_ns: int
+    """Of all its requests, from arrival to answer."""
+
+    def since(self, before: Served) -> Served:
+        return Served(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Reads a running server.
+
+    Args:
+        url: its gRPC address.
+        metrics_url: of its metrics.
+    """
+
+    url: str
+    metrics_url: str
+
+    def served(self) -> dict[str, Served]:
+        """What each loaded model did since the server was started.
+
+        Raises:
+            PerfError: the server cannot be asked.
+        """
+        with asking(self.url) as client:
+            statistics = client.get_inference_statistics(client_timeout=TIMEOUT_S)
+        return {
+            model.name: Served(
+                model.inference_stats.success.count, model.inference_count, model.inference_stats.success.ns
+            )
+            for model in statistics.model_stats
+        }
+
+    def served_since(self, before: Mapping[str, Served], model: str, requests: int) -> dict[str, Served]:
+        """What each model did since `before`, once `model` counts that many requests or has had its time to.
+
+        Triton counts a request after it has answered it.
+
+        Raises:
+            PerfError: the server cannot be asked.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            served = since(self.served(), before)
+            if served[model].requests >= requests or time.monotonic() > deadline:
+                return served
+            time.sleep(POLL_S)
+
+    def lookups(self, ranker: str) -> Counter[str]:
+        """Lookups of a ranker's summary cache since the server was started, by how each was come by.
+
+        Raises:
+            PerfError: the metrics cannot be read.
+        """
+        try:
+            with urllib.request.urlopen(self.metrics_url, timeout=TIMEOUT_S) as answer:
+                text = answer.read().decode()
+        except (OSError, urllib.error.URLError, ValueError) as error:
+            raise PerfError(
+                f"{self.metrics_url}: expected the server's metrics, got: {error}; name them with --metrics-url"
+            ) from error
+        counts: Counter[str] = Counter()
+        for labels, value in _LINE.findall(text):
+            found = dict(_LABEL.findall(labels))
+            if found["model"] == f"{ranker}{SUMMARY_CACHE}":
+                counts[found["reason"]] += int(float(value))
+        return counts
+
+    def settled_lookups(self, ranker: str) -> Counter[str]:
+        """The same once nothing more is to come of what was asked before.
+
+        Raises:
+            PerfError: more and more comes.
+        """
+        counts, since = self.lookups(ranker), time.monotonic()
+        deadline = since + PATIENCE_S
+        while time.monotonic() < since + PUBLISHED_S:
+            if time.monotonic() > deadline:
+                raise PerfError(
+                    f"{ranker}{SUMMARY_CACHE}: expected no lookups between turns by its metrics, got some for "
+                    f"{PATIENCE_S:g} s; {ALONE}"
+                )
+            time.sleep(POLL_S)
+            if (now := self.lookups(ranker)) != counts:
+                counts, since = now, time.monotonic()
+        return counts
+
+    @contextmanager
+    def counting_lookups(self, ranker: str, expected: int) -> Iterator[Counter[str]]:
+        """Fills the counter it gives, at the end of the block, with the lookups that were made in it.
+
+        Raises:
+            PerfError: at the end, there are not as many as expected.
+        """
+        before, counted = self.settled_lookups(ranker), Counter[str]()
+        yield counted
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            counted.update(self.lookups(ranker) - before)
+            if counted.total() >= expected or time.monotonic() > deadline:
+                break
+            counted.clear()
+            time.sleep(POLL_S)
+        if counted.total() != expected:
+            raise PerfError(
+                f"{ranker}{SUMMARY_CACHE}: expected {expected} lookups by its metrics, got {counted.total()}; {ALONE}"
+            )
+
+
+def since(now: Mapping[str, Served], before: Mapping[str, Served]) -> dict[str, Served]:
+    """What each model did in between."""
+    nothing = Served(0, 0, 0)
+    return {name: served.since(before.get(name, nothing)) for name, served in now.items()}

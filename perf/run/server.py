@@ -1,0 +1,76 @@
+"""The server that is measured: one with a store of its own, or any that runs, by what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cleave.builders.contract.engine_record import PLAN_PLATFORM
+from cleave.perf.errors import PerfError
+from cleave.serving.server.loaded_models import models_of
+from cleave.serving.server.triton import TritonServer
+from cleave.serving.store.embedded import default_store
+from cleave.serving.summary.settings import STORE_VARIABLE
+
+if TYPE_CHECKING:
+    from tritonclient.grpc import InferenceServerClient
+
+TIMEOUT_S = 10.0
+
+
+@contextmanager
+def server_with_store(repository: Path, ranker: str, config_name: str | None = None) -> Iterator[TritonServer]:
+    """All models of a ranker on free ports, and a store of summaries where there can be one."""
+    models = models_of(repository, ranker)
+    with default_store() as store:
+        variables = {STORE_VARIABLE: store.url}
+        with TritonServer(repository, models, config_name=config_name, variables=variables) as server:
+            yield server
+
+
+def keeps_summaries(server: TritonServer) -> bool:
+    """Whether there is one."""
+    return bool(server.variables[STORE_VARIABLE])
+
+
+@contextmanager
+def asking(url: str) -> Iterator[InferenceServerClient]:
+    """A client of a running server, by its gRPC address.
+
+    Raises:
+        PerfError: the server does not answer what it is asked in the block.
+    """
+    from tritonclient.grpc import InferenceServerClient  # noqa: PLC0415 - gRPC is slow to import
+    from tritonclient.utils import InferenceServerException  # noqa: PLC0415
+
+    try:
+        with InferenceServerClient(url) as client:
+            yield client
+    except InferenceServerException as error:
+        raise PerfError(
+            f"{url}: expected Triton's answer, got: {error}; see that it runs, and what it serves"
+        ) from error
+
+
+def versions_of(url: str) -> dict[str, str]:
+    """The version of a running server, by the name that it gives itself.
+
+    Raises:
+        PerfError: it cannot be asked.
+    """
+    with asking(url) as client:
+        metadata = client.get_server_metadata(client_timeout=TIMEOUT_S)
+    return {metadata.name: metadata.version}
+
+
+def is_engine(url: str, model: str) -> bool:
+    """Whether a running server has an engine of TensorRT for a model.
+
+    Raises:
+        PerfError: it cannot be asked, or does not serve the model.
+    """
+    with asking(url) as client:
+        config = client.get_model_config(model, client_timeout=TIMEOUT_S).config
+    return bool(config.platform == PLAN_PLATFORM)

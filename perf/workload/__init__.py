@@ -1,0 +1,1 @@
+"""What is asked of a server: users, lengths, traffic, and what must hold."""

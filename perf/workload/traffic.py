@@ -1,0 +1,192 @@
+"""The requests of a workload: equal seeds make equal requests, and equal bytes in the files of perf_analyzer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cleave.builders.onnx_graph.random_inputs import draw_inputs
+from cleave.builders.spec import Axis, Ranker
+from cleave.clients.signature import Signature
+from cleave.perf.arms import Arm, Request, Row
+from cleave.perf.errors import PerfError
+from cleave.perf.workload.lengths import Length
+from cleave.perf.workload.workload import Point, Workload
+
+USER_PREFIX = "bench"
+"""Of the ids of users that a workload makes up; whatever the server keeps of such users is a workload's."""
+
+DECIMALS = 3
+"""Of drawn floats, so that files are small."""
+
+_USERS, _REQUESTS, _KNOWN, _NEW, _ARRIVALS = range(5)
+"""Streams of random numbers of one seed that have nothing to do with each other."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The requests of a turn, in their order."""
+
+    requests: tuple[Request, ...]
+    new: tuple[bool, ...]
+    """Whether the user of each has no summary when the turn begins; each new user comes once."""
+
+    @property
+    def known_users(self) -> dict[str, Request]:
+        """A request of each user whose summary is kept when the turn begins."""
+        return {request.user_id: request for request, new in zip(self.requests, self.new, strict=True) if not new}
+
+    @property
+    def new_users(self) -> list[str]:
+        return [request.user_id for request, new in zip(self.requests, self.new, strict=True) if new]
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of requests whose user's summary is kept."""
+        return 1 - sum(self.new) / len(self.new)
+
+
+def draw_traffic(
+    workload: Workload, point: Point, ranker: Ranker, num_requests: int, highs: Mapping[str, int] | None = None
+) -> Traffic:
+    """The traffic of one turn at a point.
+
+    Exactly the share of the workload is known, spread at random; a known user is drawn by Zipf's law. Where all are
+    known, a shorter turn is the beginning of a longer one.
+
+    Args:
+        highs: upper ends of the ids that the ranker leaves open.
+    """
+    users, new = _users(workload, point, num_requests)
+    requests = tuple(_request(workload.seed, point, ranker, user, place, highs) for place, user in enumerate(users))
+    return Traffic(requests, new)
+
+
+def check_sizes(workload: Workload, point: Point, ranker: Ranker, num_requests: int) -> None:
+    """Refuse a point with requests that are longer or shorter than the ranker takes.
+
+    Raises:
+        PerfError: names the axis.
+    """
+    for place, user in enumerate(_users(workload, point, num_requests)[0]):
+        _sizes(ranker, point, *_generators(workload.seed, user, place))
+
+
+def _users(workload: Workload, point: Point, num_requests: int) -> tuple[list[int], tuple[bool, ...]]:
+    """Who asks each request, and whether they are new."""
+    num_known = round(point.cached_share * num_requests)
+    new = np.random.default_rng((workload.seed, _NEW)).permutation(np.arange(num_requests) >= num_known)
+    ranks = np.arange(1, workload.users + 1)
+    weights = ranks**-workload.zipf
+    known = np.random.default_rng((workload.seed, _KNOWN)).choice(ranks, num_requests, p=weights / weights.sum())
+    # A new user has a number behind those of all who come back.
+    users = [workload.users + 1 + place if new[place] else int(known[place]) for place in range(num_requests)]
+    return users, tuple(bool(each) for each in new)
+
+
+def _request(
+    seed: int, point: Point, ranker: Ranker, user: int, place: int, highs: Mapping[str, int] | None
+) -> Request:
+    """A user has one history, whatever is asked; candidates and request inputs are drawn for each request."""
+    of_user, of_request = _generators(seed, user, place)
+    sizes = _sizes(ranker, point, of_user, of_request)
+    user_arrays = _drawn(ranker, sizes, of_user, highs)
+    request_arrays = _drawn(ranker, sizes, of_request, highs)
+    return Request(
+        {tensor.name: user_arrays[tensor.name] for tensor in ranker.user},
+        {tensor.name: request_arrays[tensor.name] for tensor in ranker.request},
+        {tensor.name: request_arrays[tensor.name] for tensor in ranker.candidate},
+        f"{USER_PREFIX}-{user}",
+    )
+
+
+def _generators(seed: int, user: int, place: int) -> tuple[np.random.Generator, np.random.Generator]:
+    return np.random.default_rng((seed, _USERS, user)), np.random.default_rng((seed, _REQUESTS, place))
+
+
+def _sizes(
+    ranker: Ranker, point: Point, of_user: np.random.Generator, of_request: np.random.Generator
+) -> dict[str, int]:
+    """Of a request; what is drawn first."""
+    sizes = ranker.sizes("opt")
+    history = ranker.history_axis
+    if history is not None:
+        sizes[history.name] = _size(ranker, history, point.history, of_user)
+    sizes[ranker.candidate_axis.name] = _size(ranker, ranker.candidate_axis, point.candidates, of_request)
+    return sizes
+
+
+def _size(ranker: Ranker, axis: Axis, length: Length, rng: np.random.Generator) -> int:
+    size = length.draw(rng)
+    if not axis.min <= size <= axis.max:
+        raise PerfError(
+            f"workload: {axis.name}: expected {axis.min} to {axis.max}, which {ranker.name} takes, got {size}; leave "
+            "the model out with --models, or change the workload"
+        )
+    return size
+
+
+def _drawn(
+    ranker: Ranker, sizes: Mapping[str, int], rng: np.random.Generator, highs: Mapping[str, int] | None
+) -> dict[str, Any]:
+    arrays = draw_inputs(ranker, sizes, 1, rng, highs)
+    return {name: array[0].round(DECIMALS) if array.dtype.kind == "f" else array[0] for name, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What one arm sends for a traffic."""
+
+    file: Path
+    batch: int
+    """Rows of a message."""
+    of_request: tuple[int, ...]
+    """Messages of each user's request."""
+
+    @property
+    def count(self) -> int:
+        return sum(self.of_request)
+
+
+def write_messages(arm: Arm, signature: Signature, requests: Sequence[Request], file: Path) -> Messages:
+    """Write the JSON file from which perf_analyzer sends these requests by this arm, a row after the other."""
+    batch = arm.batch(requests, signature.max_batch_size)
+    counts = []
+    with file.open("w") as opened:
+        opened.write('{"data": [')
+        for place, request in enumerate(requests):
+            rows = arm.rows(signature, request, batch)
+            counts.append(len(rows) // batch)
+            opened.write(",\n" * (place > 0) + ",\n".join(json.dumps(_entry(row)) for row in rows))
+        opened.write("]}\n")
+    return Messages(file, batch, tuple(counts))
+
+
+def _entry(row: Row) -> dict[str, Any]:
+    """A row as perf_analyzer reads it: one value has the shape [1]."""
+    return {
+        name: {"content": _content(array), "shape": list(array.shape) or [1]} for name, array in sorted(row.items())
+    }
+
+
+def _content(array: Any) -> list[Any]:
+    if array.dtype.hasobject:
+        return [value.decode() for value in array.reshape(-1).tolist()]
+    if array.dtype.kind == "f":
+        return [round(value, DECIMALS) for value in array.reshape(-1).tolist()]
+    content: list[Any] = array.reshape(-1).tolist()
+    return content
+
+
+def arrivals_us(workload: Workload, rate_per_s: float, messages: Messages) -> list[int]:
+    """Microseconds to wait before each message: a user's request comes by a Poisson process, its messages at once."""
+    rng = np.random.default_rng((workload.seed, _ARRIVALS))
+    waits = []
+    for count in messages.of_request:
+        waits += [max(1, round(rng.exponential(1e6 / rate_per_s))), *[0] * (count - 1)]
+    return waits

@@ -1,0 +1,1 @@
+"""Keeps summaries fresh, off the request path."""

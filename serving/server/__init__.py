@@ -1,0 +1,1 @@
+"""A Triton server of this machine: found, started, watched, stopped."""

@@ -1,0 +1,280 @@
+"""Starts a real Triton server on this machine, waits until it is ready, says why it is not, and stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from cleave.builders.contract.engine_record import Plan
+from cleave.serving.errors import ServingError
+from cleave.serving.server.engines import backend_flags
+from cleave.serving.server.installation import Installation, assemble_backends, environment, find_installation
+from cleave.serving.server.loaded_models import check_models
+from cleave.serving.server.log import failure_from_log, tail
+from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
+
+CLOSED_APIS = "model-repository,shared-memory,trace,logging"
+"""Nobody but this process decides what is loaded, mapped into memory or written to disk."""
+
+_DIE_WITH_PARENT = (
+    "import ctypes, os, signal, sys; PR_SET_PDEATHSIG = 1; "
+    "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
+)
+_SHARED_MEMORY = re.compile(r"/dev/shm/\S+")
+EXIT_TIMEOUT_S = 10
+"""For requests under way when the server is stopped; Triton never answers some requests of batch size 0."""
+POLL_S = 0.02
+ATTEMPTS = 3
+
+
+class TritonServer:
+    """A Triton process that serves models of one repository from `__enter__` to `__exit__`.
+
+    Args:
+        repository: the model repository.
+        models: the models to load; an ensemble brings its steps along.
+        host: the address to listen on.
+        ports: where to listen; taken ones are refused.
+        config_name: each model uses `configs/<config_name>.pbtxt` where it has that file.
+        log: the file that gets the server's output; by default one that goes when the server stops.
+        variables: further environment variables for the server and its backends.
+        verbose: let Triton log every step of every request.
+        start_timeout_s: how long loading may take.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        models: Sequence[str],
+        *,
+        host: str = LOOPBACK,
+        ports: Ports | None = None,
+        config_name: str | None = None,
+        log: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        verbose: bool = False,
+        start_timeout_s: float = 300,
+    ) -> None:
+        self.repository = repository
+        self.models = list(models)
+        self.host = host
+        self.asked_ports = ports or Ports()
+        self.ports = self.asked_ports
+        self.config_name = config_name
+        self.variables = dict(variables or {})
+        self.verbose = verbose
+        self.start_timeout_s = start_timeout_s
+        self._asked_log = log
+        self._plans: list[Plan] = []
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._shared_memory: set[Path] = set()
+
+    @property
+    def grpc_url(self) -> str:
+        return f"{self._reachable_host}:{self.ports.grpc}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{self._reachable_host}:{self.ports.http}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{self._reachable_host}:{self.ports.metrics}/metrics"
+
+    @property
+    def log(self) -> Path:
+        """The server's output."""
+        if self._asked_log is not None:
+            return self._asked_log
+        assert self._folder is not None, "the server was not started"
+        return self._folder / "log"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def _reachable_host(self) -> str:
+        return LOOPBACK if self.host in ("", "0.0.0.0") else self.host
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and return when it answers requests.
+
+        Raises:
+            ServingError: there is no tritonserver, a port is taken, a model does not load; with the reason.
+            ManifestError: an artifact or an engine is missing, altered, foreign or of another build.
+            MachineError: engines are to be served, and there is no GPU.
+        """
+        self._plans = check_models(self.repository, self.models, self.config_name)
+        installation = find_installation()
+        try:
+            for attempt in range(ATTEMPTS):
+                self.ports = choose_ports(self.host, self.asked_ports)
+                self._launch(installation)
+                failure = self._wait_until_ready()
+                if failure is None:
+                    self._shared_memory = shared_memory_of(self.pid)
+                    return
+                # A port that was free when it was chosen may be taken by the time Triton listens.
+                if "already in use" not in failure or attempt == ATTEMPTS - 1:
+                    raise ServingError(failure)
+                self.stop()
+        except BaseException:
+            self.stop()
+            raise
+
+    def become(self) -> NoReturn:
+        """Replace this process by the server: it keeps the process id, gets the signals and writes to the output.
+
+        The folder of links that it starts with is left behind when it ends.
+
+        Raises:
+            ServingError, ManifestError, MachineError: as `start`, for what can be known before.
+        """
+        self._plans = check_models(self.repository, self.models, self.config_name)
+        installation = find_installation()
+        self.ports = choose_ports(self.host, self.asked_ports)
+        command, folder, variables = self._prepare(installation)
+        os.chdir(folder)
+        os.execve(command[0], command, variables)
+
+    def poll(self) -> int | None:
+        """The exit code if the server ended, else None."""
+        assert self._process is not None, "the server was not started"
+        return self._process.poll()
+
+    def failure(self) -> str:
+        """Why the server ended, in the words of its log."""
+        return failure_from_log(self.log, self.poll())
+
+    def stop(self) -> None:
+        """Let requests under way finish, end the server and everything it started, and remove its folder."""
+        process, folder, self._process, self._folder = self._process, self._folder, None, None
+        if process is not None:
+            if process.poll() is None:
+                self._shared_memory |= shared_memory_of(process.pid)
+            try:
+                process.terminate()
+                process.wait(EXIT_TIMEOUT_S + 10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for region in self._shared_memory:
+            region.unlink(missing_ok=True)  # a server that is killed, or stopped while it loads, leaves them behind
+
+    def _prepare(self, installation: Installation) -> tuple[list[str], Path, dict[str, str]]:
+        """The server's command, the folder it starts in, and its variables."""
+        self._folder = Path(tempfile.mkdtemp(prefix="cleave-triton-"))
+        assemble_backends(installation, self._folder / "backends")
+        # The python backend imports `model` from the current folder first, so that is an empty one.
+        empty = self._folder / "empty"
+        empty.mkdir()
+        command = [str(installation.binary), *self._flags(installation)]
+        return command, empty, {**environment(installation), **self.variables}
+
+    def _launch(self, installation: Installation) -> None:
+        command, folder, variables = self._prepare(installation)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*_end_with_this_process(), *command],
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
+            )
+
+    def _flags(self, installation: Installation) -> Iterator[str]:
+        assert self._folder is not None
+        key = f"closed={secrets.token_hex()}"
+        address = socket.gethostbyname(self.host)  # Triton's HTTP is deaf on a name
+        yield f"--model-repository={self.repository.resolve()}"
+        yield f"--backend-directory={self._folder / 'backends'}"
+        yield f"--cache-directory={installation.caches}"
+        yield "--model-control-mode=explicit"
+        yield from (f"--load-model={model}" for model in self.models)
+        yield from [f"--model-config-name={self.config_name}"] * bool(self.config_name)
+        yield from backend_flags(self._plans)
+        yield "--disable-auto-complete-config"
+        yield "--exit-on-error=true"
+        yield "--metrics-config=summary_latencies=true"
+        yield f"--exit-timeout-secs={EXIT_TIMEOUT_S}"
+        yield f"--grpc-restricted-protocol={CLOSED_APIS}:{key}"
+        yield f"--http-restricted-api={CLOSED_APIS}:{key}"
+        for service, port in self.ports.items():
+            yield f"--{service}-address={address}"
+            yield f"--{service}-port={port}"
+        yield from ["--log-verbose=1"] * self.verbose
+
+    def _wait_until_ready(self) -> str | None:
+        """None once the server is ready, else why it will not be."""
+        deadline = time.monotonic() + self.start_timeout_s
+        while time.monotonic() < deadline:
+            if self.poll() is not None:
+                return self.failure()
+            if self._is_ready():
+                return None
+            time.sleep(POLL_S)
+        return f"tritonserver: expected to be ready in {self.start_timeout_s:g} s, got no answer:\n{tail(self.log)}"
+
+    def _is_ready(self) -> bool:
+        """Ready over HTTP, and listening for metrics, which Triton does last."""
+        assert self.ports.http is not None
+        connection = http.client.HTTPConnection(self._reachable_host, self.ports.http, timeout=1)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            ready = connection.getresponse().status == http.HTTPStatus.OK
+            socket.create_connection((self._reachable_host, self.ports.metrics), timeout=1).close()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return ready
+
+
+def _end_with_this_process() -> list[str]:
+    """What runs the command behind it so that it is stopped even if this process is killed.
+
+    Linux ties that to the thread which starts it, so only the main thread, which lives as long as the process, may.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT]
+
+
+def shared_memory_of(pid: int) -> set[Path]:
+    """The regions of shared memory that a process has mapped."""
+    return {Path(region) for region in _SHARED_MEMORY.findall(Path(f"/proc/{pid}/maps").read_text())}

@@ -1,0 +1,1 @@
+"""The store of summaries: embedded, or named by a URL."""

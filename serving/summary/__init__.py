@@ -1,0 +1,1 @@
+"""The summary cache: its policy, its store, and what it keeps."""

@@ -1,0 +1,266 @@
+"""Decides for each user of a request whether a kept summary may be used, and encodes where none may."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from cleave.serving.errors import InputError, RunError, ServingError
+from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
+from cleave.serving.summary.request import Lookup, Status, Summary
+from cleave.serving.summary.store import Absence, Mark
+from cleave.serving.summary.user_inputs import Arrays, Layout
+from cleave.serving.summary.wire_format import KeptSummary
+
+_WHY_NOT_FOUND: dict[Absence, str] = {
+    "miss": "none is kept",
+    "corrupt": "the one that was kept is damaged",
+    "foreign": "the one that was kept is of another version",
+    "store_error": "the store cannot be reached",
+    "off": "this server keeps none",
+}
+
+
+class SummaryNotFoundError(ServingError):
+    """A user was named by id alone, and no summary may be used; `reason` is what the metrics say."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Store(Protocol):
+    """Where summaries are kept; see `SummaryStore`."""
+
+    async def get(self, key: bytes) -> KeptSummary | Absence: ...
+    async def mark(self, user_id: bytes) -> Mark | None: ...
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool: ...
+    async def forget(self, user_id: bytes) -> None: ...
+
+
+Encode = Callable[[Arrays], Awaitable[Arrays]]
+"""From the user inputs of a batch to its summary, [batch, ...] both. Raises: ServingError."""
+
+Answer = Summary | ServingError
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A lookup under way, which equal ones join."""
+
+    lookup: Lookup
+    landed: asyncio.Future[Answer]
+    mark: Mark | None = None
+
+    @property
+    def identity(self) -> tuple[bytes, bytes | None]:
+        return self.lookup.key, self.lookup.digest
+
+
+class SummaryPolicy:
+    """The four cases: a verified hit, a stale summary, a miss, and a user by id alone.
+
+    A kept summary is used if it was made of the user inputs at hand. Without them it is used if it is younger than
+    `max_age_s`. All work is done on the event loop that the calls come from.
+
+    Args:
+        store: where summaries are kept.
+        encode: the history encoder.
+        layout: user inputs and summary tensors.
+        recorder: gets a count for each lookup, times and ages.
+        max_age_s: see above.
+        max_batch_size: users that `encode` takes at a time.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        encode: Encode,
+        layout: Layout,
+        recorder: Recorder,
+        *,
+        max_age_s: float,
+        max_batch_size: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._encode = encode
+        self._layout = layout
+        self._recorder = recorder
+        self._max_age_s = max_age_s
+        self._max_batch_size = max_batch_size
+        self._clock = clock
+        self._flights: dict[tuple[bytes, bytes | None], _Flight] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    def answers(self, requests: Sequence[Sequence[Lookup]]) -> list[Awaitable[list[Summary]]]:
+        """The summaries of each request, in the order of its users, or the error of one of them.
+
+        The lookups of all requests begin at once and those to be encoded are joined in batches, but each request is
+        answered as soon as its own users are: a hit waits for the store and not for the encoder.
+
+        An awaited answer raises `SummaryNotFoundError`, or whatever `encode` raised.
+        """
+        fresh: list[_Flight] = []
+        landings = [[self._joined(lookup, fresh).landed for lookup in lookups] for lookups in requests]
+        if fresh:
+            task = asyncio.get_running_loop().create_task(self._fly(fresh))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return [self._answer(lookups, landed) for lookups, landed in zip(requests, landings, strict=True)]
+
+    async def forget(self, user_id: bytes) -> None:
+        """Delete what is kept of a user; what is being encoded is not kept either.
+
+        Raises:
+            StoreError: it may still be kept.
+        """
+        await self._store.forget(user_id)
+
+    def _joined(self, lookup: Lookup, fresh: list[_Flight]) -> _Flight:
+        flight = _Flight(lookup, asyncio.get_running_loop().create_future())
+        known = self._flights.setdefault(flight.identity, flight)
+        if known is flight:
+            fresh.append(flight)
+        return known
+
+    async def _answer(self, lookups: Sequence[Lookup], landed: Sequence[asyncio.Future[Answer]]) -> list[Summary]:
+        answers = await asyncio.gather(*landed)
+        for lookup, answer in zip(lookups, answers, strict=True):
+            self._count(lookup, answer)
+        summaries = []
+        for answer in answers:
+            if isinstance(answer, ServingError):
+                raise answer
+            summaries.append(answer)
+        if _agree(summaries):
+            return summaries
+        return await self._padded_alike(lookups, summaries)
+
+    def _count(self, lookup: Lookup, answer: Answer) -> None:
+        if isinstance(answer, Summary):
+            self._recorder.observe(AGE_SECONDS, answer.age_s, lookup.by)
+            reason: str = answer.status
+        else:
+            reason = answer.reason if isinstance(answer, SummaryNotFoundError) else "error"
+        self._recorder.add(LOOKUPS, lookup.by, reason)
+
+    async def _fly(self, flights: Sequence[_Flight]) -> None:
+        """Land every flight, whatever happens."""
+        try:
+            kept = await asyncio.gather(*(self._store.get(flight.lookup.key) for flight in flights))
+            alike: defaultdict[object, list[tuple[_Flight, Status]]] = defaultdict(list)
+            for flight, found in zip(flights, kept, strict=True):
+                answer = self._judged(flight.lookup, found)
+                if isinstance(answer, str):
+                    alike[_shapes(flight.lookup)].append((flight, answer))
+                else:
+                    self._land(flight, answer)
+            await asyncio.gather(*(self._mark(flight) for group in alike.values() for flight, _ in group))
+            await asyncio.gather(*(self._encode_batch(batch) for group in alike.values() for batch in self._cut(group)))
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
+            for flight in flights:
+                self._land(flight, RunError(f"summary cache: {type(error).__name__}: {error}; see the server's log"))
+
+    async def _mark(self, flight: _Flight) -> None:
+        """Once, before anything is encoded: a user may be forgotten at any time from here on."""
+        if flight.lookup.user_id:
+            flight.mark = await self._store.mark(flight.lookup.user_id)
+
+    def _land(self, flight: _Flight, answer: Answer) -> None:
+        if not flight.landed.done():
+            del self._flights[flight.identity]
+            flight.landed.set_result(answer)
+
+    def _cut(self, group: list[tuple[_Flight, Status]]) -> list[list[tuple[_Flight, Status]]]:
+        size = self._max_batch_size
+        return [group[start : start + size] for start in range(0, len(group), size)]
+
+    def _judged(self, lookup: Lookup, found: KeptSummary | Absence) -> Answer | Status:
+        """The answer that needs no encoder, or why it is needed."""
+        if not isinstance(found, KeptSummary):
+            if lookup.inputs is not None:
+                return found
+            return self._not_found(lookup, _WHY_NOT_FOUND[found], "not_found" if found == "miss" else found)
+        age_s = max(0.0, self._clock() - found.encoded_at)  # clocks of two machines differ
+        if lookup.inputs is not None:
+            return Summary(found.tensors, "hit", age_s) if found.digest == lookup.digest else "stale"
+        if age_s > self._max_age_s:
+            why = f"the one that is kept is {age_s:.0f} s old, expected at most {self._max_age_s:g} s"
+            return self._not_found(lookup, why, "expired")
+        return Summary(found.tensors, "hit", age_s)
+
+    def _not_found(self, lookup: Lookup, why: str, reason: str) -> SummaryNotFoundError:
+        inputs = ", ".join(self._layout.user)
+        return SummaryNotFoundError(
+            f"user {lookup.user}: no summary to use, as {why}; send the user inputs ({inputs}) as well", reason
+        )
+
+    async def _encode_batch(self, batch: Sequence[tuple[_Flight, Status]]) -> None:
+        """Encode and keep users of equal shapes; if that fails, each by itself, so that only the cause of it fails."""
+        try:
+            summaries = await self._encoded([flight.lookup for flight, _ in batch])
+        except ServingError as error:
+            if len(batch) == 1:
+                self._land(batch[0][0], error)
+            else:
+                await asyncio.gather(*(self._encode_batch([single]) for single in batch))
+            return
+        now = self._clock()
+        await asyncio.gather(
+            *(
+                self._keep(flight, status, tensors, now)
+                for (flight, status), tensors in zip(batch, summaries, strict=True)
+            )
+        )
+
+    async def _encoded(self, lookups: Sequence[Lookup]) -> list[Arrays]:
+        """The summary of each user. Raises: ServingError."""
+        inputs = [lookup.inputs for lookup in lookups if lookup.inputs is not None]
+        started = time.perf_counter()
+        outputs = await self._encode({name: np.stack([each[name] for each in inputs]) for name in self._layout.user})
+        self._recorder.observe(ENCODE_SECONDS, time.perf_counter() - started)
+        self._recorder.add(ENCODED, amount=len(inputs))
+        return [{name: output[row] for name, output in outputs.items()} for row in range(len(inputs))]
+
+    async def _keep(self, flight: _Flight, status: Status, tensors: Arrays, now: float) -> None:
+        """Kept before it is answered, so that whoever saw the answer finds it."""
+        lookup = flight.lookup
+        if lookup.digest is not None and (flight.mark is not None or not lookup.user_id):
+            await self._store.put(lookup.key, KeptSummary(tensors, lookup.digest, now), flight.mark)
+        self._land(flight, Summary(tensors, status, 0.0))
+
+    async def _padded_alike(self, lookups: Sequence[Lookup], summaries: Sequence[Summary]) -> list[Summary]:
+        """Encode the users of one request again, which were kept at different paddings, and keep what is kept.
+
+        Raises:
+            InputError: there is nothing to encode, as they were named by id alone.
+        """
+        if any(lookup.inputs is None for lookup in lookups):
+            raise InputError(
+                f"users {', '.join(lookup.user for lookup in lookups)}: expected kept summaries of one size, "
+                "got several; ask for one user in each request"
+            )
+        encoded = await self._encoded(lookups)
+        return [
+            Summary(tensors, summary.status, summary.age_s) for tensors, summary in zip(encoded, summaries, strict=True)
+        ]
+
+
+def _shapes(lookup: Lookup) -> object:
+    assert lookup.inputs is not None
+    return tuple((name, array.shape) for name, array in sorted(lookup.inputs.items()))
+
+
+def _agree(summaries: Sequence[Summary]) -> bool:
+    """Whether they can be the rows of one batch."""
+    shapes = [{name: tensor.shape for name, tensor in summary.tensors.items()} for summary in summaries]
+    return all(shape == shapes[0] for shape in shapes)

@@ -1,0 +1,112 @@
+"""From a request to the users whose summaries it needs, and from their summaries to its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cleave.builders.spec import SUMMARY_STATUS, USER_ID
+from cleave.serving.errors import InputError
+from cleave.serving.summary.keys import Keys
+from cleave.serving.summary.store import Absence
+from cleave.serving.summary.user_inputs import Arrays, Layout
+
+MAX_USER_ID_BYTES = 512
+
+Status = Literal["hit", "stale"] | Absence
+"""How a summary was come by: `hit` is a kept one; all others were encoded, and say why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """One user of a request: the id, the user inputs, or both.
+
+    `inputs` are [axes...], padded, without the batch axis, and `digest` is `Layout.digest` of them. The summary is kept
+    under `key`.
+    """
+
+    key: bytes
+    user_id: bytes
+    inputs: Arrays | None = None
+    digest: bytes | None = None
+
+    @property
+    def user(self) -> str:
+        """The user as errors say it."""
+        return repr(self.user_id.decode(errors="backslashreplace"))
+
+    @property
+    def by(self) -> str:
+        """What the user was named by, as the metrics say it."""
+        return "id" if self.inputs is None else "inputs"
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What the scorer needs of one user; tensors have no batch axis."""
+
+    tensors: Arrays
+    status: Status
+    age_s: float
+
+
+def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], layout: Layout, keys: Keys) -> list[Lookup]:
+    """The users of one request from its tensors, [batch, ...] each; an empty user id is none.
+
+    Raises:
+        InputError: neither a user id nor user inputs, or not all user inputs.
+    """
+    missing = [name for name in layout.user if name not in inputs]
+    if missing and len(missing) < len(layout.user):
+        raise InputError(
+            f"input {missing[0]!r}: expected all of {', '.join(layout.user)} or none of them, got none of this one; "
+            "send it as well"
+        )
+    ids = user_ids_from_inputs(inputs)
+    if missing and not (ids and all(ids)):
+        raise InputError(
+            f"input {USER_ID!r}: expected a user id or the user inputs ({', '.join(layout.user)}), got neither; "
+            "send one of them"
+        )
+    if missing:
+        return [Lookup(keys.of_user(user_id), user_id) for user_id in ids]
+    return [
+        _lookup(user_id, {name: inputs[name][row] for name in layout.user}, layout, keys)
+        for row, user_id in enumerate(ids or [b""] * len(inputs[next(iter(layout.user))]))
+    ]
+
+
+def user_ids_from_inputs(inputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """The user id of each row, [] where the request has none.
+
+    Raises:
+        InputError: one is too long.
+    """
+    ids = [bytes(value) for value in inputs[USER_ID].reshape(-1)] if USER_ID in inputs else []
+    for user_id in ids:
+        if len(user_id) > MAX_USER_ID_BYTES:
+            raise InputError(
+                f"input {USER_ID!r}: expected at most {MAX_USER_ID_BYTES} bytes, got {len(user_id)}; send a shorter id"
+            )
+    return ids
+
+
+def _lookup(user_id: bytes, inputs: Arrays, layout: Layout, keys: Keys) -> Lookup:
+    digest = layout.digest(inputs)
+    key = keys.of_user(user_id) if user_id else keys.of_digest(digest)
+    return Lookup(key, user_id, inputs, digest)
+
+
+def outputs_from_summaries(summaries: Sequence[Summary], layout: Layout) -> dict[str, NDArray[Any]]:
+    """The tensors of an answer, [batch, ...] each; a batch of one is not copied."""
+
+    def joined(name: str) -> NDArray[Any]:
+        rows = [summary.tensors[name] for summary in summaries]
+        return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
+
+    status = np.array([[summary.status.encode()] for summary in summaries], object)
+    return {name: joined(name) for name in layout.summary} | {SUMMARY_STATUS: status}

@@ -1,0 +1,77 @@
+"""What one summary cache is told: by its config, by the encoder beside it, and by the server's environment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cleave.builders.contract.manifest import read_manifest
+from cleave.builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER
+from cleave.serving.errors import ModelError
+from cleave.serving.summary.keys import Keys
+from cleave.serving.summary.user_inputs import Layout
+
+STORE_VARIABLE = "CLEAVE_STORE"
+"""Environment variable with the URL of the store; without it nothing is kept."""
+
+MAX_AGE_VARIABLE = "CLEAVE_MAX_AGE_S"
+"""Environment variable that overrides the config's `cleave_max_age_s`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See `cleave.serving.summary.policy` for what each means."""
+
+    name: str
+    layout: Layout
+    keys: Keys
+    encoder: str
+    """Name of the history encoder's model."""
+    store_url: str | None
+    max_age_s: float
+    max_batch_size: int
+
+    @staticmethod
+    def from_config(folder: Path, config: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+        """
+        Args:
+            folder: the model's folder, `<repository>/<model>`.
+            config: the model's config as Triton gives it to a backend.
+
+        Raises:
+            ManifestError: the encoder was never built.
+            ModelError: a parameter is missing or wrong.
+        """
+        encoder = _parameter(config, ENCODER_PARAMETER)
+        manifest = read_manifest(folder.parent / encoder)
+        max_age = environment.get(MAX_AGE_VARIABLE) or _parameter(config, MAX_AGE_PARAMETER)
+        return Settings(
+            name=config["name"],
+            layout=Layout.from_config(config),
+            keys=Keys(manifest.ranker, hashlib.sha256(manifest.fingerprint.encode()).digest()),
+            encoder=encoder,
+            store_url=environment.get(STORE_VARIABLE) or None,
+            max_age_s=_seconds(config["name"], max_age),
+            max_batch_size=config["max_batch_size"],
+        )
+
+
+def _parameter(config: Mapping[str, Any], name: str) -> str:
+    if name not in config["parameters"]:
+        raise ModelError(f"model {config['name']!r}: expected parameter {name!r}, got none; build it again")
+    text: str = config["parameters"][name]["string_value"]
+    return text
+
+
+def _seconds(model: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise ModelError(f"model {model!r}: max age: expected seconds of at least 0, got {text!r}; correct it")
+    return seconds

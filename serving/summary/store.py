@@ -1,0 +1,199 @@
+"""Keeps summaries in Valkey, or any server of its protocol; when that fails, nothing is kept and nothing breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from valkey.exceptions import ResponseError, ValkeyClusterException
+
+from cleave.serving.errors import ServingError
+from cleave.serving.store.url import FAILURES
+from cleave.serving.summary.keys import Keys
+from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
+from cleave.serving.summary.user_inputs import Layout
+from cleave.serving.summary.wire_format import Flaw, KeptSummary, UnusableValueError, kept_from_value, value_from_kept
+
+REST_S = 1.0
+"""After it could not be reached the store is left alone for so long, so that a dead one does not slow every request."""
+
+KEPT_S = 7 * 24 * 3600
+"""Nothing is kept for longer: it bounds what an older build, or a user who never returns, leaves behind."""
+
+TIMEOUT_S = 0.25
+"""For a connection and for an answer: encoding anew takes about as long."""
+
+MAX_COMMANDS = 16
+"""Commands at a time; each holds a thread and a connection. With asyncio a summary of 3 MiB would take 1 ms longer."""
+
+FORGOTTEN_S = 600
+"""How long a mark of a forgotten user is there: longer than any request."""
+
+_KEEP = """
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+"""Keep a summary unless its user was forgotten since the mark was read."""
+
+_DISPENSABLE = ("get", "sadd", "set", "eval")
+"""Commands that are not even tried while the store is left alone."""
+
+Absence = Literal["miss", "store_error", "off"] | Flaw
+"""Why there is no summary: none is kept, it cannot be had, nothing is ever kept, or what is kept cannot be used."""
+
+
+class StoreError(ServingError):
+    """The store did not do what it was asked."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Changes when a user is forgotten: `value` is what was at `key` before the user's history was encoded."""
+
+    key: bytes
+    value: bytes
+
+
+class NoStore:
+    """Keeps nothing."""
+
+    async def get(self, key: bytes) -> Absence:
+        return "off"
+
+    async def mark(self, user_id: bytes) -> Mark | None:
+        return None
+
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
+        return False
+
+    async def forget(self, user_id: bytes) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class SummaryStore:
+    """The summaries of one build of one encoder.
+
+    Args:
+        connect: makes a client of the store, as `cleave.serving.store.url.connection_from_url` does; it may fail as
+            commands do.
+        keys: names the build, whose summaries alone are used.
+        layout: what a summary must look like.
+        recorder: gets errors, bytes and times.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        keys: Keys,
+        layout: Layout,
+        recorder: Recorder,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._connection: Any = None
+        self._connecting = threading.Lock()
+        self._threads = ThreadPoolExecutor(MAX_COMMANDS, thread_name_prefix="summary-store")
+        self._keys = keys
+        self._layout = layout
+        self._recorder = recorder
+        self._clock = clock
+        self._rests_until = clock()
+
+    async def get(self, key: bytes) -> KeptSummary | Absence:
+        """The summary of a key, or why there is none."""
+        try:
+            value: bytes | None = await self._ask("get", key)
+        except StoreError:
+            return "store_error"
+        if value is None:
+            return "miss"
+        self._recorder.add(READ_BYTES, amount=len(value))
+        try:
+            return kept_from_value(value, self._keys.build, self._layout)
+        except UnusableValueError as error:
+            return error.flaw
+
+    async def mark(self, user_id: bytes) -> Mark | None:
+        """What `put` must find unchanged; None if the store cannot say."""
+        key = self._keys.forgotten(user_id)
+        try:
+            return Mark(key, await self._ask("get", key) or b"")
+        except StoreError:
+            return None
+
+    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
+        """Keep a summary, but not of a user who was forgotten since `mark` was read; whether that was done."""
+        value = value_from_kept(kept, self._keys.build)
+        try:
+            # Said with every summary: the store may have lost it since.
+            await self._ask("sadd", self._keys.builds, self._keys.build.hex())
+            if mark is None:
+                done = await self._ask("set", key, value, ex=KEPT_S)
+            else:
+                done = await self._ask("eval", _KEEP, 2, key, mark.key, mark.value, value, KEPT_S)
+        except StoreError:
+            return False
+        if done:
+            self._recorder.add(WRITTEN_BYTES, amount=len(value))
+        return bool(done)
+
+    async def forget(self, user_id: bytes) -> None:
+        """Delete what is kept of a user: events first, of which a summary could be made again, then summaries by
+        whatever build. What is being encoded now, by whatever process, is not kept afterwards.
+
+        Raises:
+            StoreError: something may still be kept.
+        """
+        await self._ask("setex", self._keys.forgotten(user_id), FORGOTTEN_S, secrets.token_bytes(8))
+        refresh = self._keys.refresh
+        await self._ask("delete", refresh.history(user_id))
+        for users in (refresh.due, refresh.encoded):
+            await self._ask("zrem", users, user_id)
+        builds = {self._keys.build.hex().encode(), *await self._ask("smembers", self._keys.builds)}
+        for build in builds:
+            await self._ask("delete", self._keys.of_user_and_build(user_id, build))
+
+    async def close(self) -> None:
+        self._threads.shutdown()
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
+        call = functools.partial(self._do, command, *arguments, **options)
+        try:
+            result, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except FAILURES as error:
+            self._recorder.add(STORE_ERRORS, command)
+            raise StoreError(f"store: {command}: {error}; see that it runs and can be reached") from error
+        self._recorder.observe(STORE_SECONDS, seconds, command)
+        return result
+
+    def _do(self, command: str, *arguments: Any, **options: Any) -> tuple[Any, float]:
+        """A command's result and the time it took, on a thread that waits for it."""
+        started = self._clock()
+        if started < self._rests_until and command in _DISPENSABLE:
+            raise StoreError("store: left alone after it could not be reached")
+        try:
+            with self._connecting:
+                connection = self._connection = self._connection or self._connect()
+            result = getattr(connection, command)(*arguments, **options)
+        except FAILURES as error:
+            if not isinstance(error, ResponseError):  # which is an answer
+                self._rests_until = self._clock() + REST_S
+            if isinstance(error, ValkeyClusterException):
+                self._connection = None  # it does not find nodes again that were all lost
+            raise
+        self._rests_until = started
+        return result, self._clock() - started

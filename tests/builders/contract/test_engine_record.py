@@ -1,0 +1,81 @@
+"""Which machines run an engine: by what TensorRT's documentation says of versions and GPUs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from cleave.builders.contract.engine_record import Machine, MachineError, Plan, compute_capabilities, misfit
+
+PLAN = Plan("model.plan", "0" * 64, "11.1.0.106", "8.9", False, False, [{"batch": [1, 64]}])
+COMPATIBLE = dataclasses.replace(PLAN, version_compatible=True)
+PORTABLE = dataclasses.replace(PLAN, hardware_compatible=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "tensorrt", "runs"),
+    [
+        (PLAN, "11.1.0.106", True),
+        (PLAN, "11.1.0.106.post1", True),
+        (PLAN, "11.1.0.107", False),
+        (PLAN, "11.1.1.106", False),
+        (PLAN, "10.13.3.9", False),
+        (COMPATIBLE, "11.1.0.106", True),
+        (COMPATIBLE, "11.2.0.1", True),
+        (COMPATIBLE, "11.0.0.114", False),
+        (COMPATIBLE, "12.0.0.1", False),
+        (dataclasses.replace(COMPATIBLE, tensorrt="10.13.3.9"), "11.1.0.106", True),
+        (dataclasses.replace(COMPATIBLE, tensorrt="8.6.1.6"), "11.1.0.106", False),
+    ],
+)
+def test_versions_of_tensorrt(plan: Plan, tensorrt: str, runs: bool) -> None:
+    reason = misfit(plan, Machine(tensorrt, ("8.9",)))
+    assert (reason is None) == runs
+    if reason is not None:
+        assert reason.startswith(f"an engine of TensorRT {tensorrt}, which is installed, got ")
+        assert reason.endswith(f"one of {plan.tensorrt}")
+
+
+@pytest.mark.parametrize(
+    ("plan", "capabilities", "runs"),
+    [
+        (PLAN, ("8.9",), True),
+        (PLAN, ("8.6",), False),
+        (PLAN, ("8.9", "9.0"), False),
+        (PORTABLE, ("8.0",), True),
+        (PORTABLE, ("8.9", "12.0"), True),
+        (PORTABLE, ("7.5",), False),
+    ],
+)
+def test_kinds_of_gpus(plan: Plan, capabilities: tuple[str, ...], runs: bool) -> None:
+    reason = misfit(plan, Machine(plan.tensorrt, capabilities))
+    assert (reason is None) == runs
+    if reason is not None:
+        assert reason == (
+            f"an engine for compute capability {capabilities[-1]}, a GPU's here, got one for {plan.compute_capability}"
+        )
+
+
+def fake_nvidia_smi(folder: Path, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+
+
+def test_the_driver_is_asked_for_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    fake_nvidia_smi(
+        tmp_path, '[ "$*" = "--query-gpu=compute_cap --format=csv,noheader" ] && printf "8.9\\n8.9\\n12.0\\n"'
+    )
+    assert compute_capabilities() == ("8.9", "12.0")
+
+
+@pytest.mark.parametrize("script", [None, "exit 9", "exit 0"])
+def test_a_machine_without_a_gpu_says_so(script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if script is not None:
+        fake_nvidia_smi(tmp_path, script)
+    with pytest.raises(MachineError, match=r"^nvidia-smi: expected a GPU, got.*; run this on a machine with one, and"):
+        compute_capabilities()

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleave.perf.machine.environment import ProcessorTime, machine, processor_time, versions
+from cleave.perf.report.colours import COLOURS
+from cleave.perf.report.files import read_report, write_report
+from cleave.perf.report.markdown import markdown, table_cells
+from cleave.perf.report.page import page
+from cleave.perf.report.plots import plots_of_model, points_along
+
+RECORDED = Path(__file__).parent.parent / "recorded" / "report.json"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+DOCS = Path(__file__).parents[3] / "docs"
+VOID = {"meta", "link", "br", "img", "hr"}
+ARMS = ("per_candidate", "single_pass", "uncached", "cached")
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return read_report(RECORDED)
+
+
+@pytest.fixture
+def sweep(report: dict[str, Any]) -> dict[str, Any]:
+    """A report of several sizes, shares and loads."""
+    swept = copy.deepcopy(report)
+    points = swept["models"]["append"]["points"]
+    last = points[-1]
+    for change in (
+        {"history": 64, "histories": "64"},
+        {"candidates": 16, "candidate_lists": "16"},
+        {"cached_share": 0.5},
+        {"concurrency": 4},
+        {"concurrency": None, "rate_per_s": 20.0},
+    ):
+        points.insert(0, copy.deepcopy(last) | {"at": last["at"] | change})
+    return swept
+
+
+class Page(HTMLParser):
+    """Every tag that opens must close, and nothing may be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_what_the_host_kept_of_the_processor_time_is_said(report: dict[str, Any]) -> None:
+    assert "for other machines" not in markdown(report)
+    report["models"]["append"]["points"][-1]["arms"]["cached"]["stolen"] = 0.21
+    assert "Its host kept up to 21% of an arm's processor time for other machines." in markdown(report)
+
+
+def test_a_gpu_and_its_driver_are_named(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machine()["gpus"] == [] or shutil.which("nvidia-smi")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    script = '[ "$*" = "--query-gpu=name,driver_version --format=csv,noheader" ] && echo "NVIDIA L4, 580.65.06"'
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    report["machine"] |= machine()
+    assert "; NVIDIA L4, 580.65.06; load average" in markdown(report)
+
+
+def test_a_server_that_runs_is_named_instead_of_the_package() -> None:
+    named = versions("2.51.0", {"triton": "2.71.0"})
+    assert named["triton"] == "2.71.0"
+    assert "nvidia-pytriton" in versions("2.51.0")
+    assert "nvidia-pytriton" not in named
+
+
+def test_stolen_time_is_a_share_of_what_was_asked_for() -> None:
+    before = ProcessorTime(busy=100, stolen=10)
+    assert ProcessorTime(busy=130, stolen=20).stolen_since(before) == 0.25
+    assert before.stolen_since(before) == 0.0
+    assert processor_time().busy > 0
+
+
+def test_markdown_has_every_arm_of_every_model(report: dict[str, Any]) -> None:
+    text = markdown(report)
+    assert "cleave bench smoke" in text
+    for model in ("append", "vista"):
+        assert f"## {model}" in text
+    for arm in ARMS:
+        assert text.count(f"| {arm} |") == 2
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(sweep: dict[str, Any]) -> None:
+    read = Page(page(sweep))
+    assert not read.open
+    assert read.seen.count("figure") >= 10
+    assert not [link for link in read.links if not link.startswith(("#", "data:"))]
+    assert "script" not in read.seen
+
+
+def test_a_plot_has_no_colour_but_the_pages(report: dict[str, Any]) -> None:
+    for plot in plots_of_model("append", report["models"]["append"]):
+        assert "var(--text)" in plot.svg
+        assert not [colour for colour in COLOURS.values() if colour.placeholder in plot.svg]
+        assert "#000000" not in plot.svg
+
+
+def test_sizes_shares_and_loads_have_plots_of_their_own(sweep: dict[str, Any], report: dict[str, Any]) -> None:
+    titles = [plot.title for plot in plots_of_model("append", sweep["models"]["append"])]
+    for part in ("against events", "against candidates", "share of users cached", "by load"):
+        assert [title for title in titles if part in title], part
+    assert len(list(plots_of_model("append", report["models"]["append"]))) == len(titles) - 4
+
+
+def test_a_plot_along_one_axis_holds_all_others(sweep: dict[str, Any]) -> None:
+    points = sweep["models"]["append"]["points"]
+    assert [point["at"]["history"] for point in points_along(points, "history")] == [64, 256]
+    assert len(points_along(points, "concurrency", "rate_per_s")) == 3
+
+
+def test_what_a_threshold_says_is_on_the_page(report: dict[str, Any]) -> None:
+    report["thresholds"][0]["holds"] = False
+    text = page(report)
+    assert '<li class="fails">' in text
+    assert "per_candidate (measured" in text
+
+
+def test_names_are_escaped(report: dict[str, Any]) -> None:
+    report["workload"]["description"] = "<script>alert(1)</script>"
+    assert "<script>" not in page(report)
+
+
+def test_all_forms_are_written(report: dict[str, Any], tmp_path: Path) -> None:
+    files = write_report(report, tmp_path / "out")
+    assert [file.name for file in files] == ["report.json", "report.md", "report.html"]
+    assert read_report(files[0]) == json.loads(RECORDED.read_text())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_shows_it_without_complaint(sweep: dict[str, Any], tmp_path: Path) -> None:
+    """In one browser, as wide as a telephone and as wide as a screen; the page says itself how wide it needs to be."""
+    assert CHROMIUM is not None
+    tell = "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth].join(), '*')</script>"
+    (tmp_path / "report.html").write_text(page(sweep).replace("</body>", f"{tell}</body>"))
+    frames = "".join(f'<iframe src="report.html" width="{width}" height="900"></iframe>' for width in (400, 1280))
+    listen = "<script>document.title = ''; onmessage = (event) => { document.title += event.data + ';' }</script>"
+    outer = tmp_path / "outer.html"
+    outer.write_text(f'<!DOCTYPE html><head><link rel="icon" href="data:,"><title></title></head>{listen}{frames}')
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom", f"file://{outer}",
+        ],
+        capture_output=True, text=True, check=True, timeout=400,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
+    widths = sorted(tuple(map(int, pair.split(","))) for pair in title.strip(";").split(";"))
+    assert [had for had, _ in widths] == [400, 1280]
+    assert all(needed <= had for had, needed in widths)
+
+
+def test_the_committed_report_is_what_its_figures_make() -> None:
+    """As Markdown two levels below its page; the page has its table, and the README its ratio."""
+    committed = read_report(DOCS / "benchmarks" / "target.json")
+    text = re.sub("^#", "###", markdown(committed), flags=re.MULTILINE)
+    assert text in (DOCS / "benchmarks.md").read_text()
+    arms = committed["models"]["append"]["arms"]
+    shown = (DOCS / "benchmarks" / "target.html").read_text()
+    assert all(f"<td>{cell}</td>" in shown for row in list(table_cells(arms))[1:] for cell in row[1:])
+    assert f"**{arms['cached']['ratio']:.0f} times**" in (DOCS.parent / "README.md").read_text()

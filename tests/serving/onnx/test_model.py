@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from cleave.builders.contract.manifest import ManifestError
+from cleave.serving.errors import InputError, ModelError, RunError
+from cleave.serving.onnx.model import Answer, OnnxModel, Request
+from tests.serving import toy
+
+
+@pytest.fixture(scope="module")
+def whole(repository: Path) -> OnnxModel:
+    return _load(repository, "toy_whole")
+
+
+def _load(repository: Path, model: str) -> OnnxModel:
+    return OnnxModel(repository / model, toy.triton_config(toy.config(model)))
+
+
+def _request(arrays: toy.Arrays) -> Request:
+    return Request(toy.graph_inputs(arrays), ["scores"])
+
+
+def _scores(answer: Answer) -> Any:
+    assert isinstance(answer, dict), answer
+    return answer["scores"]
+
+
+def test_a_batch_equals_its_requests_alone(whole: OnnxModel, rng: np.random.Generator) -> None:
+    requests = [_request(toy.request(rng, users=users)) for users in (1, 3, 2)]
+    together = whole.run(requests)
+    for request, answer in zip(requests, together, strict=True):
+        (alone,) = whole.run([request])
+        np.testing.assert_allclose(_scores(answer), _scores(alone), atol=1e-6)
+        assert _scores(answer).shape == (len(request.inputs["request_hour"]), 8)
+
+
+def test_encoder_then_scorer_equals_the_whole(whole: OnnxModel, repository: Path, rng: np.random.Generator) -> None:
+    inputs = toy.graph_inputs(toy.request(rng, users=2))
+    encoder, scorer = (_load(repository, f"toy_{part}") for part in ("history_encoder", "candidate_scorer"))
+    user = {name: array for name, array in inputs.items() if name.startswith("history")}
+    rest = {name: array for name, array in inputs.items() if name not in user}
+    (summary,) = encoder.run([Request(user, ["history_sum", "history_mask"])])
+    assert isinstance(summary, dict)
+    (answer,) = scorer.run([Request({**summary, **rest}, ["scores"])])
+    (expected,) = whole.run([Request(inputs, ["scores"])])
+    np.testing.assert_array_equal(_scores(answer), _scores(expected))
+
+
+def test_only_the_outputs_asked_for_are_given(repository: Path, rng: np.random.Generator) -> None:
+    encoder = _load(repository, "toy_history_encoder")
+    user = {name: array for name, array in toy.request(rng).items() if name.startswith("history")}
+    answers = encoder.run([Request(user, ["history_mask"]), Request(user, ["history_sum", "history_mask"])])
+    assert [set(answer) for answer in answers if isinstance(answer, dict)] == [
+        {"history_mask"},
+        {"history_sum", "history_mask"},
+    ]
+
+
+def test_a_request_that_the_graph_refuses_fails_alone(whole: OnnxModel, rng: np.random.Generator) -> None:
+    requests = toy.parts_of(toy.request(rng, users=3))
+    requests[1]["candidate_items"][0, 3] = 99
+    first, second, third = whole.run([_request(request) for request in requests])
+    assert isinstance(second, InputError)
+    assert str(second).startswith("model 'toy_whole': input 'candidate_items': expected ids from -50 to 49, got 99;")
+    for answer, request in ((first, requests[0]), (third, requests[2])):
+        np.testing.assert_allclose(_scores(answer), _scores(whole.run([_request(request)])[0]), atol=1e-6)
+
+
+def test_a_request_against_the_rules_fails_alone(whole: OnnxModel, rng: np.random.Generator) -> None:
+    requests = toy.parts_of(toy.request(rng, users=3))
+    requests[0]["candidate_tags"][:] = np.nan
+    answers = whole.run([_request(request) for request in requests])
+    assert isinstance(answers[0], InputError)
+    assert str(answers[0]).startswith("model 'toy_whole': input 'candidate_tags': expected finite numbers, got nan at")
+    assert [_scores(answer).shape for answer in answers[1:]] == [(1, 8), (1, 8)]
+
+
+def test_requests_that_cannot_be_joined_are_run_alone(whole: OnnxModel, rng: np.random.Generator) -> None:
+    answers = whole.run([_request(toy.request(rng, history=history)) for history in (4, 6)])
+    assert [_scores(answer).shape for answer in answers] == [(1, 8), (1, 8)]
+
+
+def test_all_requests_may_be_refused(whole: OnnxModel, rng: np.random.Generator) -> None:
+    answers = whole.run([_request(toy.request(rng, candidates=0))] * 2)
+    assert all(isinstance(answer, InputError) for answer in answers)
+
+
+def test_an_output_that_has_no_row_for_each_user_is_an_error_in_words(tmp_path: Path) -> None:
+    graph = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> g (int64[batch, n] ids, float[batch, n] factors)'
+        " => (float[four] found) { found = ReduceSum <keepdims = 0> (factors, first) }"
+    )
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    config = toy.config("lookup_whole")
+    config.output[0].ClearField("dims")
+    config.output[0].dims.append(1)
+    config.output[0].reshape.SetInParent()
+    toy.write_model(tmp_path, "lookup_whole", config, graph)
+    model = OnnxModel(tmp_path / "lookup_whole", toy.triton_config(config))
+    inputs: toy.Arrays = {"ids": np.zeros((2, 3), np.int64), "factors": np.ones((2, 3), np.float32)}
+    (answer,) = model.run([Request(inputs, ["found"])])
+    assert isinstance(answer, RunError)
+    assert "output 'found': expected 2 rows as the inputs have, got shape [3]" in str(answer)
+
+
+def test_whatever_else_goes_wrong_is_an_answer(whole: OnnxModel, rng: np.random.Generator) -> None:
+    (answer,) = whole.run(
+        [Request(toy.graph_inputs(toy.request(rng)) | {"history_items": np.array([["a"] * 4])}, ["scores"])]
+    )
+    assert isinstance(answer, InputError | RunError)
+    assert str(answer).startswith("model 'toy_whole': ")
+
+
+def _alter(folder: Path) -> None:
+    with (folder / "1" / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+
+
+def _remove(folder: Path) -> None:
+    (folder / "1" / "model.onnx").unlink()
+
+
+def _remove_manifest(folder: Path) -> None:
+    (folder / "1" / "manifest.json").unlink()
+
+
+def _rename(folder: Path) -> None:
+    file = folder / "1" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model": "other_whole"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_alter, "toy_whole/1/model.onnx: not the file its manifest describes .*; run `cleave build toy`"),
+        (_remove, "toy_whole/1/model.onnx: no such file; run `cleave build toy`"),
+        (_remove_manifest, "toy_whole/1/manifest.json: no such file"),
+        (_rename, "expected model 'toy_whole', got 'other_whole'; run `cleave build toy`"),
+    ],
+)
+def test_an_artifact_that_is_not_what_was_built_is_refused(
+    change: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    toy.write(tmp_path, ["toy_whole"])
+    change(tmp_path / "toy_whole")
+    with pytest.raises(ManifestError, match=message):
+        _load(tmp_path, "toy_whole")
+
+
+@pytest.mark.parametrize(("file", "version"), [("other.onnx", "1"), ("model.onnx", "2")])
+def test_a_file_that_the_manifest_does_not_speak_of_is_refused(file: str, version: str, repository: Path) -> None:
+    config = toy.triton_config(toy.config("toy_whole")) | {"default_model_filename": file}
+    with pytest.raises(
+        ModelError, match=f"'toy_whole': expected 1/model.onnx .*, got {version}/{file} .*; run `cleave build toy`"
+    ):
+        OnnxModel(repository / "toy_whole", config, version)
