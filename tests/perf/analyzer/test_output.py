@@ -8,7 +8,7 @@ import pytest
 from cleave.perf.analyzer.output import Sent, Stages, read_measured, read_requests, read_stages
 from cleave.perf.errors import PerfError
 
-RECORDED = Path(__file__).parent.parent / "recorded"
+RECORDED = Path(__file__).parents[1] / "recorded"
 
 
 def test_the_model_and_its_composing_models_are_read() -> None:

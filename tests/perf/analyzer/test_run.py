@@ -10,7 +10,7 @@ from cleave.perf.analyzer.run import Analyzer, Order, find_analyzer, run_analyze
 from cleave.perf.errors import PerfError
 
 ORDER = Order("append", "127.0.0.1:1", Path("inputs.json"), 30)
-RECORDED = Path(__file__).parent.parent / "recorded"
+RECORDED = Path(__file__).parents[1] / "recorded"
 
 
 def script(folder: Path, text: str) -> Path:

@@ -12,7 +12,7 @@ from cleave.perf.errors import PerfError
 from cleave.perf.report.compare import compare, noise_is_known
 from cleave.perf.report.files import read_report
 
-RECORDED = Path(__file__).parent.parent / "recorded" / "report.json"
+RECORDED = Path(__file__).parents[1] / "recorded" / "report.json"
 AT = "models", "append", "points", -1, "arms", "cached"
 
 

@@ -18,7 +18,7 @@ from cleave.perf.report.markdown import markdown, table_cells
 from cleave.perf.report.page import page
 from cleave.perf.report.plots import plots_of_model, points_along
 
-RECORDED = Path(__file__).parent.parent / "recorded" / "report.json"
+RECORDED = Path(__file__).parents[1] / "recorded" / "report.json"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DOCS = Path(__file__).parents[3] / "docs"
 VOID = {"meta", "link", "br", "img", "hr"}
