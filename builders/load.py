@@ -145,7 +145,9 @@ def _from_attribute(name: str, sizes: Sizes) -> Ranker:
     ranker = getattr(module, attribute, None)
     if not isinstance(ranker, Ranker):
         found = "nothing" if ranker is None else type(ranker).__name__
-        raise SourceError(f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; make one")
+        raise SourceError(
+            f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; make one with cleave.builders.Ranker"
+        )
     return ranker
 
 

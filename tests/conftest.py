@@ -14,6 +14,7 @@ from cleave.serving.server.log import tail
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.embedded import default_store
 from cleave.serving.summary.settings import STORE_VARIABLE
+from tests.clients.fake_triton import FakeTriton
 
 Serve = Callable[..., TritonServer]
 _running: list[TritonServer] = []
@@ -65,6 +66,14 @@ def toy_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_server(serve: Serve, toy_repository: Path) -> TritonServer:
     return serve(toy_repository, ["toy_uncached", "toy_whole", "lookup_whole", "types_whole"])
+
+
+@pytest.fixture
+def triton() -> Iterator[FakeTriton]:
+    server = FakeTriton()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.hookimpl(wrapper=True)

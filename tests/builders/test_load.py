@@ -85,7 +85,7 @@ def test_a_module_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         (
             "my_model.py:model",
-            "model 'my_model.py:model': expected 'model' to be a Ranker, got nothing; see builders.Ra",
+            "model 'my_model.py:model': expected 'model' to be a Ranker, got nothing; make one with cleave.builders.Ra",
         ),
         ("my_model.py:nothing", "expected 'nothing' to be a Ranker, got nothing"),
         ("my_model.py:Model", "expected 'Model' to be a Ranker, got type"),

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
+from cleave import DISTRIBUTION
 from cleave.builders import repository
 from cleave.builders.contract.manifest import ManifestError, check_one_build, read_manifest, write_manifest
 from cleave.builders.cut.cut import Cut, split
@@ -63,7 +64,7 @@ def test_what_is_written(small_cut: Cut, tmp_path: Path) -> None:
         manifest = read_manifest(tmp_path / name)
         assert (manifest.model, manifest.ranker, manifest.fingerprint) == (name, "small", fingerprint)
         assert manifest.build_command == COMMAND
-        assert set(manifest.versions) == {"cleave", "onnx", "onnxruntime", "torch"}
+        assert set(manifest.versions) == {DISTRIBUTION, "onnx", "onnxruntime", "torch"}
     assert len(check_one_build(models(tmp_path, small_cut))) == len(artifacts_of(small_cut))
 
 

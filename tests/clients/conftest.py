@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from cleave.clients import AsyncRankerClient, RankerClient, Ranking, Signature
-from tests.clients.fake_triton import MODEL, FakeTriton
+from tests.clients.fake_triton import MODEL
 
 
 class AsyncClientOnLoop:
@@ -50,14 +50,6 @@ class AsyncClientOnLoop:
 
 AnyClient = RankerClient | AsyncClientOnLoop
 Connect = Callable[..., AnyClient]
-
-
-@pytest.fixture
-def triton() -> Iterator[FakeTriton]:
-    server = FakeTriton()
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=[RankerClient, AsyncClientOnLoop], ids=["blocking", "asyncio"])

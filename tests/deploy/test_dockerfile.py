@@ -42,7 +42,7 @@ def test_every_package_of_the_project_is_copied() -> None:
     copied = " ".join(_instructions("wheel", "COPY")).split()
     packages = {folder.parent.name for folder in ROOT.glob("*/__init__.py")} - {"tests"}
     assert packages
-    assert packages | {"cleave.py"} <= set(copied)
+    assert packages <= set(copied)
 
 
 def test_what_seldom_changes_comes_first() -> None:
@@ -51,7 +51,7 @@ def test_what_seldom_changes_comes_first() -> None:
         assert "/requirements.txt" in installed[0]
         assert "/wheels/" in installed[-1]
     order = [rest.split()[0] for instruction, rest in stages()["wheel"] if instruction in ("COPY", "RUN")]
-    assert order.index("pyproject.toml") < order.index("python") < order.index("cleave.py")
+    assert order.index("pyproject.toml") < order.index("python") < order.index("cleave")
 
 
 def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:

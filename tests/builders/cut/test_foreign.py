@@ -14,10 +14,10 @@ from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.cut.proof import prove
 from cleave.cli import main
-from tests.builders.din import NUM_CATEGORIES, NUM_ITEMS, ranker
-from tests.builders.foreign import MODULES, foreign_cut
+from tests.builders.models.din import NUM_CATEGORIES, NUM_ITEMS, ranker
+from tests.builders.models.foreign import MODULES, foreign_cut
 
-DIN = f"{Path(__file__).parent.parent / 'din.py'}:ranker"
+DIN = f"{Path(__file__).parents[1] / 'models' / 'din.py'}:ranker"
 MODELS = ["din", "din_candidate_scorer", "din_history_encoder", "din_summary_cache", "din_uncached", "din_whole"]
 
 

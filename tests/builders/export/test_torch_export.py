@@ -17,9 +17,9 @@ from torch import nn
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.export.torch_export import ExportError, fingerprint_of, highs_from_graph, onnx_from_ranker
 from cleave.builders.onnx_graph.session import OnnxRunner
-from tests.builders.foreign import KeysOfHistory, foreign_cut
 from tests.builders.graphs import graph
 from tests.builders.graphs import ranker as small_ranker
+from tests.builders.models.foreign import KeysOfHistory, foreign_cut
 from tests.zoo_cuts import zoo_cut
 
 CLICKS = Axis("clicks", min=1, opt=8, max=50)

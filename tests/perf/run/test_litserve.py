@@ -111,7 +111,7 @@ def test_a_refused_request_stops_the_turn(server: LitServeServer) -> None:
 
 def test_without_the_package_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(PerfError, match=r"arm 'litserve': expected the package litserve.*cleave\[litserve\]"):
+    with pytest.raises(PerfError, match=r"arm 'litserve': expected the package litserve.*pip install 'litserve"):
         LitServeServer("append")
 
 
