@@ -15,22 +15,19 @@ from pathlib import Path
 import onnx
 
 from cleave import DISTRIBUTION
-from cleave.builders.contract.engine_record import TENSORRT_CONFIG
-from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
+from cleave.builders.contract.manifest import Manifest, sha256_of, write_manifest
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.export.torch_export import fingerprint_of
 from cleave.builders.files import write_text
+from cleave.builders.names import CONFIG_FILE, MODEL_REPOSITORY, ONNX_FILE, TENSORRT_CONFIG_FILE, VERSION_FOLDER
 from cleave.builders.targets.tensorrt.build import BuiltPlan
 from cleave.builders.targets.tensorrt.config import tensorrt_configs
 from cleave.builders.triton.configs import configs, texts_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.triton.rules import check_configs
 
-CONFIG_FILE = "config.pbtxt"
-TENSORRT_CONFIG_FILE = f"configs/{TENSORRT_CONFIG}.pbtxt"
-ARTIFACT_FILE = "model.onnx"
-DEFAULT_FOLDER = Path("model_repository")
+DEFAULT_FOLDER = Path(MODEL_REPOSITORY)
 SIZED_FOLDER = Path(".cleave") / "repositories"
 """Where models of other sizes go, so that they never overwrite the committed configs."""
 
@@ -116,7 +113,7 @@ class _Build:
     def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, plan: BuiltPlan | None) -> None:
         """Write a model's graph, its engine and its manifest where it has them."""
         folder.mkdir(parents=True)
-        artifact = folder / ARTIFACT_FILE
+        artifact = folder / ONNX_FILE
         if onnx_model is not None:
             artifact.write_bytes(onnx_model.SerializeToString(deterministic=True))
         if plan is not None:

@@ -11,44 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cleave.builders.errors import SpecError
+from cleave.builders.names import BATCH, SUMMARY_STATUS, USER_ID, Role
 
 if TYPE_CHECKING:
     import torch
 
-BATCH = "batch"
-"""Name of the axis that is first in every tensor and written in none."""
-
 SMALLEST_BUCKET = 16
 """Shapes below this many elements cost about the same to run, so they share one bucket."""
-
-WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER = "_whole", "_history_encoder", "_candidate_scorer"
-UNCACHED, SUMMARY_CACHE = "_uncached", "_summary_cache"
-SUFFIXES = ("", UNCACHED, WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
-"""What the models of the repository that a ranker becomes are called behind its name; a folder called so is a model of
-the ranker even before it was built."""
-
-SIGNATURE_PARAMETER = "cleave_signature"
-"""Key of the `config.pbtxt` parameter that publishes `signature_json` to clients and backends."""
-
-NICE_PARAMETER = "cleave_nice"
-"""Key of the parameter that says how far a model's process yields the CPU to others, from 0 to 19 as `nice` does."""
-
-ENCODER_PARAMETER = "cleave_encoder"
-"""Key of the parameter that names the history encoder of a summary cache."""
-
-MAX_AGE_PARAMETER = "cleave_max_age_s"
-"""Key of the parameter that says how old a summary may be, in seconds, for a user who is named by id alone."""
-
-PROFILES_PARAMETER = "cleave_profiles"
-"""Key of the parameter that says what sizes each optimization profile of an engine takes: `[{axis: [min, max]}]`."""
-
-USER_ID = "user_id"
-"""Input of the models that keep summaries: names the user whose summary it is, one string a user."""
-
-SUMMARY_STATUS = "summary_status"
-"""Output of the models that keep summaries: how each user's summary was come by, one string a user."""
-
-Role = Literal["user", "request", "candidate", "summary", "output"]
 
 DTYPES = ("float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 

@@ -1,4 +1,4 @@
-"""gRPC clients of a served ranker; needs numpy and tritonclient only, so the folder may be copied on its own."""
+"""gRPC clients of a served ranker; needs numpy and tritonclient only."""
 
 from cleave.clients.client import AsyncRankerClient, RankerClient
 from cleave.clients.errors import (

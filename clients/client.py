@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cleave.builders.names import FORGET, SUMMARY_STATUS, USER_ID
 from cleave.clients.deadline import Deadline
 from cleave.clients.errors import DeadlineError, InvalidRequestError, NotFoundError, RankerError
 from cleave.clients.padding import (
@@ -27,7 +28,7 @@ from cleave.clients.padding import (
     status_from_answers,
 )
 from cleave.clients.ranking import Ranking
-from cleave.clients.signature import SUMMARY_STATUS, USER_ID, Signature, signature_from_served
+from cleave.clients.signature import Signature, signature_from_served
 from cleave.clients.validation import (
     Array,
     Inputs,
@@ -41,9 +42,6 @@ from cleave.clients.validation import (
 
 if TYPE_CHECKING:
     from cleave.clients.transport import GrpcChannel
-
-FORGET = "forget"
-"""Parameter of a request to the model that keeps summaries: delete those of the user."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

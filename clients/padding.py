@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cleave.builders.names import CANDIDATE, HIT, SUMMARY_STATUS
 from cleave.clients.errors import ServerError
-from cleave.clients.signature import CANDIDATE, SUMMARY_STATUS, Axis, Signature, Tensor
+from cleave.clients.signature import Axis, Signature, Tensor
 from cleave.clients.validation import Array, UserId, sizes_of
-
-KEPT = "hit"
-"""The status of a summary that needed no encoding."""
 
 
 def padded(tensor: Tensor, array: Array) -> Array:
@@ -119,4 +117,4 @@ def outputs_from_answers(
 def status_from_answers(answers: Sequence[Mapping[str, Array]]) -> str | None:
     """How the summary of one user was come by: of several requests, the first that had to encode it says so."""
     statuses = [answer[SUMMARY_STATUS].item().decode() for answer in answers if SUMMARY_STATUS in answer]
-    return next((status for status in statuses if status != KEPT), KEPT if statuses else None)
+    return next((status for status in statuses if status != HIT), HIT if statuses else None)

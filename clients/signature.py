@@ -9,16 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from cleave.builders.names import CANDIDATE, OUTPUT, REQUEST, SIGNATURE_PARAMETER, SUMMARY_STATUS, USER, USER_ID
 from cleave.clients.errors import InvalidRequestError, SignatureError
-
-SIGNATURE_PARAMETER = "cleave_signature"
-"""Key of the `config.pbtxt` parameter; stated again here because a client is used without the builders."""
-
-USER, REQUEST, CANDIDATE = "user", "request", "candidate"
-
-USER_ID, SUMMARY_STATUS = "user_id", "summary_status"
-"""Names of the input that names a user, whose role is called the same, and of the output that says how the user's
-summary was come by."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +153,7 @@ def _tensors(
             name,
             dtype,
             tuple(axes[axis] if isinstance(axis, str) else int(axis) for axis in entry["axes"]),
-            entry.get("role", "output"),
+            entry.get("role", OUTPUT),
             entry.get("pad", 0),
             name in optional,
         )

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cleave.builders.names import CANDIDATE, REQUEST, USER, USER_ID
 from cleave.clients.errors import InvalidRequestError
-from cleave.clients.signature import CANDIDATE, REQUEST, USER, USER_ID, Axis, Signature, Tensor
+from cleave.clients.signature import Axis, Signature, Tensor
 
 Array = NDArray[Any]
 Inputs = Mapping[str, ArrayLike] | ArrayLike

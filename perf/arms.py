@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cleave.builders.names import UNCACHED, USER_ID, WHOLE
 from cleave.builders.predict.roofline import PER_CANDIDATE_ROWS
-from cleave.builders.spec import UNCACHED, WHOLE, Ranker
+from cleave.builders.spec import Ranker
 from cleave.clients import RankerClient
 from cleave.clients.padding import padded, requests_from_arrays, slices
-from cleave.clients.signature import USER_ID, Signature
+from cleave.clients.signature import Signature
 from cleave.clients.validation import sizes_of
 from cleave.perf.errors import PerfError
 

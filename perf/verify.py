@@ -14,11 +14,11 @@ import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from cleave.builders.contract.engine_record import PLAN_PLATFORM, TENSORRT_CONFIG
 from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.proof import torch_outputs
+from cleave.builders.names import PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
 from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
-from cleave.builders.spec import SUMMARY_STATUS, Ranker
+from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.verify import (
     Case,
     Verified,

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleave.builders.names import MODEL_REPOSITORY, SUMMARY_CACHE
 from cleave.serving.errors import ServingError
 from cleave.serving.refresh.commands import add_refresh
 
@@ -89,7 +90,6 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from cleave.builders.spec import SUMMARY_CACHE  # noqa: PLC0415
     from cleave.serving.server.loaded_models import models_of  # noqa: PLC0415
     from cleave.serving.server.ports import Ports  # noqa: PLC0415 - other commands need no server
     from cleave.serving.server.triton import TritonServer  # noqa: PLC0415
@@ -183,7 +183,7 @@ def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> di
 
 def _default_repository(names: list[str], size: str) -> Path:
     if not size:
-        return Path("model_repository")
+        return Path(MODEL_REPOSITORY)
     if len(names) > 1:
         raise ServingError(f"--size: expected one NAME, got {', '.join(names)}; serve each of its own sizes by itself")
     from cleave.builders.load import parse_sizes  # noqa: PLC0415

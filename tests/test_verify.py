@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cleave import cli
-from cleave.builders.contract.engine_record import PLAN_PLATFORM
+from cleave.builders.names import PLAN_PLATFORM
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.repository import write_repository
 from cleave.builders.spec import Ranker

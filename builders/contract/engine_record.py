@@ -8,12 +8,6 @@ from dataclasses import dataclass
 
 from cleave.builders.errors import BuilderError
 
-PLAN_FILE = "model.plan"
-PLAN_PLATFORM = "tensorrt_plan"
-"""Of the config of an engine."""
-TENSORRT_CONFIG = "tensorrt"
-"""`cleave serve --config-name` takes the configs of engines by this name."""
-
 COMPUTE_CAPABILITIES = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
 """The container runtime brings `nvidia-smi` along with the driver, whatever the image."""
 TIMEOUT_S = 30

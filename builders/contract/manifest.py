@@ -10,11 +10,9 @@ from pathlib import Path
 
 from cleave.builders.contract.engine_record import Plan
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import MANIFEST_FILE, VERSION_FOLDER
 
 FORMAT = 1
-FILE_NAME = "manifest.json"
-VERSION_FOLDER = "1"
-"""The one version of each model that a build makes."""
 
 
 class ManifestError(BuilderError):
@@ -50,7 +48,7 @@ def sha256_of(file: Path) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into a version folder."""
-    (folder / FILE_NAME).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
+    (folder / MANIFEST_FILE).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
 
 
 def read_manifest(model_folder: Path) -> Manifest:
@@ -62,7 +60,7 @@ def read_manifest(model_folder: Path) -> Manifest:
     Raises:
         ManifestError: says which file is missing, altered or foreign, and the command that builds it.
     """
-    file = model_folder / VERSION_FOLDER / FILE_NAME
+    file = model_folder / VERSION_FOLDER / MANIFEST_FILE
     remedy = f"run `cleave build` for it with --out {model_folder.parent}, and for engines with --target tensorrt"
     if not file.is_file():
         raise ManifestError(f"{file}: no such file, so {model_folder.name} was never built here; {remedy}")

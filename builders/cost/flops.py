@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.sizes import Probe, Size, product
-from cleave.builders.spec import BATCH
 
 DATA_MOVEMENT = frozenset(
     "Cast Concat Constant ConstantOfShape Expand Flatten Gather GatherElements GatherND Identity OneHot Pad Range "

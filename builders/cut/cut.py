@@ -22,9 +22,10 @@ from cleave.builders.cut.min_cut import Boundary, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.export.torch_export import highs_from_graph, onnx_from_ranker, scope_of
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER
 from cleave.builders.onnx_graph.sizes import Probe, probe
 from cleave.builders.passes.additive_masks import additive_masks
-from cleave.builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, Ranker
+from cleave.builders.spec import Ranker
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from cleave.builders.cut.min_cut import Boundary, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import CANDIDATE_SCORER
 from cleave.builders.onnx_graph.edit import Step, nodes_of_steps, rename_tensors
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.spec import CANDIDATE_SCORER, Ranker, Tensor
+from cleave.builders.spec import Ranker, Tensor
 
 ITEMS_PER_RUN = 4096
 LARGEST_ID = 1 << 27

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import onnx
 
+from cleave.builders.names import BATCH, Role
 from cleave.builders.onnx_graph.sizes import Probe, Size
-from cleave.builders.spec import BATCH, Axis, Ranker, Role
+from cleave.builders.spec import Axis, Ranker
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from cleave.builders.cost import flops as cost
 from cleave.builders.cut.labels import Labels
 from cleave.builders.errors import BuilderError
 from cleave.builders.export.torch_export import is_within, scope_of
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.batch_axis import layout_of
 from cleave.builders.onnx_graph.sizes import Probe, Size
-from cleave.builders.spec import BATCH, Ranker
+from cleave.builders.spec import Ranker
 
 FLOPS_PER_KEPT_BYTE = 4
 """A byte kept per user is read from the store, sent and copied with each request: as dear as this many FLOPs."""

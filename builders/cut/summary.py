@@ -11,9 +11,10 @@ import onnx
 
 from cleave.builders.cost import flops as cost
 from cleave.builders.export.torch_export import is_within, scope_of
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.batch_axis import layout_of
 from cleave.builders.onnx_graph.sizes import Probe, Size, product
-from cleave.builders.spec import BATCH, Ranker
+from cleave.builders.spec import Ranker
 
 
 @dataclass(frozen=True)

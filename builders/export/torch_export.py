@@ -17,8 +17,9 @@ import torch
 from onnx import numpy_helper
 
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
-from cleave.builders.spec import BATCH, Axis, Ranker
+from cleave.builders.spec import Axis, Ranker
 
 OPSET = 20
 """The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""

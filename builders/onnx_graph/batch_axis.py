@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.sizes import Size
-from cleave.builders.spec import BATCH
 
 
 @dataclass(frozen=True)

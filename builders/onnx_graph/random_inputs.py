@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.spec import BATCH, Axis, Ranker, Tensor
+from cleave.builders.names import BATCH
+from cleave.builders.spec import Axis, Ranker, Tensor
 
 AnyArray = NDArray[Any]
 Arrays = dict[str, AnyArray]

@@ -17,9 +17,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.random_inputs import batch_and_sizes, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.spec import BATCH, Axis, Ranker, Tensor
+from cleave.builders.spec import Axis, Ranker, Tensor
 
 CONFIRMING_RUNS = 2
 LONGEST = 512

@@ -24,10 +24,10 @@ from onnx import TensorProto, helper, numpy_helper
 from cleave.builders.cost.flops import MATRIX_PRODUCTS, PER_INPUT_ELEMENT
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.edit import HALVES, element_types, largest_number, replace_nodes
 from cleave.builders.onnx_graph.sizes import Probe
 from cleave.builders.passes.fold_constants import folded
-from cleave.builders.spec import BATCH
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 _TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import BATCH
 from cleave.builders.predict.roofline import Machine, Time, checked_precision, predict_arm, time_of_part
-from cleave.builders.spec import BATCH, Axis
+from cleave.builders.spec import Axis
 
 PAYS = 1.1
 """An arm must be this many times as fast as the simpler one to be worth having."""

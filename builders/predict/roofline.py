@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from cleave.builders.cost.kernels import Kernel, Part
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
-from cleave.builders.spec import BATCH, Axis, Ranker, Tensor
+from cleave.builders.names import BATCH
+from cleave.builders.spec import Axis, Ranker, Tensor
 
 PER_CANDIDATE_ROWS = 16
 """Candidates of one call of the arm `per_candidate`: enough rows to fill matrix products, little enough memory."""

@@ -13,9 +13,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.reports.inspect import byte_quantity, markdown_table
-from cleave.builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE
 from cleave.builders.triton.configs import signature_of
 from cleave.builders.triton.rules import Configs
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cleave.builders.spec import UNCACHED, WHOLE
+from cleave.builders.names import UNCACHED, USER, WHOLE
 from cleave.clients.client import RankerClient
 from cleave.clients.errors import InvalidRequestError, NotFoundError, UnavailableError
 from cleave.clients.ranking import Ranking
-from cleave.clients.signature import USER, Axis, Signature
+from cleave.clients.signature import Axis, Signature
 
 if TYPE_CHECKING:
     from cleave.builders.training.data import MovieLens

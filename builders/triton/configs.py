@@ -12,8 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import np_to_triton_dtype
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.onnx_graph.sizes import Size, tensor_dims
-from cleave.builders.spec import (
+from cleave.builders.names import (
     CANDIDATE_SCORER,
     ENCODER_PARAMETER,
     HISTORY_ENCODER,
@@ -25,9 +24,9 @@ from cleave.builders.spec import (
     UNCACHED,
     USER_ID,
     WHOLE,
-    Tensor,
-    signature_json,
 )
+from cleave.builders.onnx_graph.sizes import Size, tensor_dims
+from cleave.builders.spec import Tensor, signature_json
 
 MAX_BATCH_SIZE = 64
 """Requests that the dynamic batcher joins at most, and rows of one request; the same in every model, as an ensemble's

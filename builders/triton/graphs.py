@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, SUMMARY_CACHE, UNCACHED, WHOLE
 from cleave.builders.passes.batch_columns import with_columns
-from cleave.builders.spec import CANDIDATE_SCORER, HISTORY_ENCODER, SUMMARY_CACHE, UNCACHED, WHOLE
 
 
 def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:

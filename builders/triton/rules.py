@@ -10,9 +10,8 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.engine_record import PLAN_PLATFORM
 from cleave.builders.errors import CheckError
-from cleave.builders.spec import BATCH, ENCODER_PARAMETER, PROFILES_PARAMETER, SIGNATURE_PARAMETER
+from cleave.builders.names import BATCH, ENCODER_PARAMETER, PLAN_PLATFORM, PROFILES_PARAMETER, SIGNATURE_PARAMETER
 from cleave.builders.targets.tensorrt.profiles import Bounds, holds
 from cleave.builders.triton.configs import signature_of
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cleave.builders.contract.manifest import VERSION_FOLDER
+from cleave.builders.names import VERSION_FOLDER
 from cleave.perf.analyzer.output import Measured, read_measured
 from cleave.perf.analyzer.wheel import fetched_analyzer
 from cleave.perf.errors import PerfError

@@ -18,12 +18,12 @@ import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cleave.builders.contract.manifest import VERSION_FOLDER
 from cleave.builders.cut.cut import cut_ranker
 from cleave.builders.load import load_ranker
+from cleave.builders.names import ONNX_FILE, SUMMARY_CACHE, VERSION_FOLDER
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
-from cleave.builders.repository import ARTIFACT_FILE, write_repository
-from cleave.builders.spec import SUMMARY_CACHE, Ranker
+from cleave.builders.repository import write_repository
+from cleave.builders.spec import Ranker
 from cleave.clients import RankerClient, Ranking
 from cleave.perf.arms import DEADLINE_S, Request, request_from_arrays
 from cleave.perf.claims.papers import Claim
@@ -182,7 +182,7 @@ def _bare(ranker: Ranker, server: TritonServer, request: Request, scores: NDArra
             for part in ("history_encoder", "candidate_scorer", "summary_cache")
         }
     encoder, scorer = (
-        open_session(server.repository / f"{ranker.name}_{part}" / VERSION_FOLDER / ARTIFACT_FILE, configs[part])
+        open_session(server.repository / f"{ranker.name}_{part}" / VERSION_FOLDER / ONNX_FILE, configs[part])
         for part in ("history_encoder", "candidate_scorer")
     )
     arrays = {**request.history, **request.request, **request.candidates}

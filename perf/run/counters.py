@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cleave.builders.spec import SUMMARY_CACHE
+from cleave.builders.names import SUMMARY_CACHE
 from cleave.perf.errors import PerfError
 from cleave.perf.run.server import TIMEOUT_S, asking
 from cleave.serving.summary.metrics import LOOKUPS

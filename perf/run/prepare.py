@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleave.builders.spec import HISTORY_ENCODER
+from cleave.builders.names import HISTORY_ENCODER
 from cleave.perf.analyzer.run import Order
 from cleave.perf.arms import BASELINE, DEADLINE_S, LITSERVE, Arm, ArmClient, Request
 from cleave.perf.run.litserve import LitServeServer

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleave.builders.contract.engine_record import PLAN_PLATFORM
+from cleave.builders.names import PLAN_PLATFORM
 from cleave.perf.errors import PerfError
 from cleave.serving.server.loaded_models import models_of
 from cleave.serving.server.triton import TritonServer

@@ -16,12 +16,13 @@ from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.export.torch_export import fingerprint_of, highs_from_graph
 from cleave.builders.load import load_ranker, parse_sizes
+from cleave.builders.names import WHOLE
 from cleave.builders.pipeline import Request as BuildRequest
 from cleave.builders.pipeline import build
 from cleave.builders.predict.roofline import ARMS as ROOFLINE_ARMS
 from cleave.builders.predict.roofline import Machine, predict_arm
 from cleave.builders.repository import SIZED_FOLDER, build_name, repository_folder, write_repository
-from cleave.builders.spec import WHOLE, Axis, Ranker
+from cleave.builders.spec import Axis, Ranker
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.perf.arms import BASELINE, Request
 from cleave.perf.workload.traffic import Traffic

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleave.builders.spec import SUMMARY_CACHE
+from cleave.builders.names import SUMMARY_CACHE
 from cleave.clients import RankerClient
 from cleave.clients.validation import Inputs, UserId
 from cleave.perf.analyzer.output import Measured, Sent

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.spec import BATCH, SIGNATURE_PARAMETER
+from cleave.builders.names import BATCH, SIGNATURE_PARAMETER, SUMMARY
 from cleave.serving.errors import InputError
 
 Arrays = Mapping[str, NDArray[Any]]
-
-COMPUTED_ROLE = "summary"
-"""What the history encoder wrote: finite by construction, and megabytes to look through."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,8 @@ class InputRules:
                 name: tuple(tensor["axes"]) or (1,) * (name in columns) for name, tensor in signature["inputs"].items()
             },
             bounds={name: (axis["min"], axis["max"]) for name, axis in signature["axes"].items()},
-            finite=frozenset(n for n, tensor in signature["inputs"].items() if tensor["role"] != COMPUTED_ROLE),
+            # What the history encoder wrote is finite by construction, and megabytes to look through.
+            finite=frozenset(n for n, tensor in signature["inputs"].items() if tensor["role"] != SUMMARY),
         )
 
     def check(self, inputs: Arrays) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.contract.manifest import VERSION_FOLDER, read_manifest
+from cleave.builders.contract.manifest import read_manifest
+from cleave.builders.names import ONNX_FILE, VERSION_FOLDER
 from cleave.serving.errors import InputError, ModelError, RunError, ServingError
 from cleave.serving.onnx.explain_failure import GraphInputs
 from cleave.serving.onnx.input_rules import InputRules
 from cleave.serving.onnx.session import Config, open_session, run_options
-
-DEFAULT_FILE = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class OnnxModel:
 
 def _artifact(folder: Path, config: Config, version: str) -> Path:
     manifest = read_manifest(folder)
-    wanted = config.get("default_model_filename") or DEFAULT_FILE
+    wanted = config.get("default_model_filename") or ONNX_FILE
     got = Path(version, wanted)
     if manifest.artifact is None or got != Path(VERSION_FOLDER, manifest.artifact):
         raise ModelError(

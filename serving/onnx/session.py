@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from cleave.builders.spec import NICE_PARAMETER
+from cleave.builders.names import NICE_PARAMETER
 from cleave.serving.errors import ModelError
 
 Config = Mapping[str, Any]

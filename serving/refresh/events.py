@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from valkey.exceptions import ResponseError
 
+from cleave.builders.names import USER
 from cleave.clients.errors import InvalidRequestError
-from cleave.clients.signature import USER, Axis, Signature, Tensor
+from cleave.clients.signature import Axis, Signature, Tensor
 from cleave.clients.validation import array_from_value
 from cleave.serving.errors import ServingError
 

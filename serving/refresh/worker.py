@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cleave.builders.names import OFF, STORE_ERROR
 from cleave.clients.client import RankerClient
 from cleave.clients.errors import InvalidRequestError, RankerError
 from cleave.clients.validation import Inputs, UserId
@@ -145,11 +146,11 @@ class Refresher:
         self._settle(users, statuses, lease)
 
     def _settle(self, users: Sequence[bytes], statuses: Mapping[UserId, str], lease: int) -> None:
-        if "off" in statuses.values():
+        if OFF in statuses.values():
             self._release(users)
             raise ServingError("refresh: the server keeps no summaries; start it without --store none")
         for user in users:
-            if statuses.get(user) == "store_error":
+            if statuses.get(user) == STORE_ERROR:
                 self._release([user])
             else:
                 self._histories.finish(user, lease)

@@ -11,8 +11,9 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.engine_record import PLAN_FILE, PLAN_PLATFORM, Machine, Plan, compute_capabilities, misfit
-from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest, ManifestError, check_file
+from cleave.builders.contract.engine_record import Machine, Plan, compute_capabilities, misfit
+from cleave.builders.contract.manifest import Manifest, ManifestError, check_file
+from cleave.builders.names import PLAN_FILE, PLAN_PLATFORM, VERSION_FOLDER, named_config_file
 from cleave.serving.errors import ServingError
 
 EXECUTION_POLICY = "DEVICE_BLOCKING"
@@ -81,8 +82,10 @@ def check_plans(repository: Path, manifests: Sequence[Manifest], config_name: st
 
 def _is_an_engine(model_folder: Path, config_name: str | None) -> bool:
     """Whether the config that Triton takes names an engine; without one of this name it takes `config.pbtxt`."""
-    file = model_folder / "configs" / f"{config_name}.pbtxt"
-    if config_name is None or not file.is_file():
+    if config_name is None:
+        return False
+    file = model_folder / named_config_file(config_name)
+    if not file.is_file():
         return False
     try:
         config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig(), allow_unknown_field=True)

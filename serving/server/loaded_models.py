@@ -6,13 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cleave.builders.contract.engine_record import TENSORRT_CONFIG, Plan
-from cleave.builders.contract.manifest import FILE_NAME, VERSION_FOLDER, check_one_build, read_manifest
-from cleave.builders.spec import SUFFIXES
+from cleave.builders.contract.engine_record import Plan
+from cleave.builders.contract.manifest import check_one_build, read_manifest
+from cleave.builders.names import CONFIG_FILE, MANIFEST_FILE, SUFFIXES, TENSORRT_CONFIG, VERSION_FOLDER
 from cleave.serving.errors import ServingError
 from cleave.serving.server.engines import REBUILT_FOR, check_plans
-
-CONFIG_FILE = "config.pbtxt"
 
 
 def models_of(repository: Path, ranker: str, config_name: str | None = None) -> list[str]:
@@ -30,7 +28,7 @@ def models_of(repository: Path, ranker: str, config_name: str | None = None) -> 
     unbuilt = [f"{ranker}{s}" for s in SUFFIXES if f"{ranker}{s}" in owners and owners[f"{ranker}{s}"] is None]
     if unbuilt:
         raise ServingError(
-            f"{repository / unbuilt[0] / VERSION_FOLDER / FILE_NAME}: no such file, so {unbuilt[0]} is not built; "
+            f"{repository / unbuilt[0] / VERSION_FOLDER / MANIFEST_FILE}: no such file, so {unbuilt[0]} is not built; "
             f"run `cleave build {ranker}{target} --out {repository}`"
         )
     if not models:
@@ -81,7 +79,7 @@ def _owners(repository: Path) -> dict[str, str | None]:
 
 def _owner(model_folder: Path) -> str | None:
     try:
-        ranker = json.loads((model_folder / VERSION_FOLDER / FILE_NAME).read_text())["ranker"]
+        ranker = json.loads((model_folder / VERSION_FOLDER / MANIFEST_FILE).read_text())["ranker"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return ranker if isinstance(ranker, str) else None

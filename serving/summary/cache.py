@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cleave.builders.spec import USER_ID
+from cleave.builders.names import USER_ID
 from cleave.serving.errors import InputError, RunError, ServingError
 from cleave.serving.store.url import check_url, connection_from_url
 from cleave.serving.summary.metrics import Recorder, Samples, Sums

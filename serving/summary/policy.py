@@ -11,19 +11,23 @@ from typing import Protocol
 
 import numpy as np
 
+from cleave.builders.names import CORRUPT, FOREIGN, HIT, MISS, OFF, STALE, STORE_ERROR, Absence, Status
 from cleave.serving.errors import InputError, RunError, ServingError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
-from cleave.serving.summary.request import Lookup, Status, Summary
-from cleave.serving.summary.store import Absence, Mark
+from cleave.serving.summary.request import Lookup, Summary
+from cleave.serving.summary.store import Mark
 from cleave.serving.summary.user_inputs import Arrays, Layout
 from cleave.serving.summary.wire_format import KeptSummary
 
+NOT_FOUND, EXPIRED, ERROR = "not_found", "expired", "error"
+"""What the metrics say of a user who got no summary, beside the reasons of `_WHY_NOT_FOUND`."""
+
 _WHY_NOT_FOUND: dict[Absence, str] = {
-    "miss": "none is kept",
-    "corrupt": "the one that was kept is damaged",
-    "foreign": "the one that was kept is of another version",
-    "store_error": "the store cannot be reached",
-    "off": "this server keeps none",
+    MISS: "none is kept",
+    CORRUPT: "the one that was kept is damaged",
+    FOREIGN: "the one that was kept is of another version",
+    STORE_ERROR: "the store cannot be reached",
+    OFF: "this server keeps none",
 }
 
 
@@ -149,7 +153,7 @@ class SummaryPolicy:
             self._recorder.observe(AGE_SECONDS, answer.age_s, lookup.by)
             reason: str = answer.status
         else:
-            reason = answer.reason if isinstance(answer, SummaryNotFoundError) else "error"
+            reason = answer.reason if isinstance(answer, SummaryNotFoundError) else ERROR
         self._recorder.add(LOOKUPS, lookup.by, reason)
 
     async def _fly(self, flights: Sequence[_Flight]) -> None:
@@ -189,14 +193,14 @@ class SummaryPolicy:
         if not isinstance(found, KeptSummary):
             if lookup.inputs is not None:
                 return found
-            return self._not_found(lookup, _WHY_NOT_FOUND[found], "not_found" if found == "miss" else found)
+            return self._not_found(lookup, _WHY_NOT_FOUND[found], NOT_FOUND if found == MISS else found)
         age_s = max(0.0, self._clock() - found.encoded_at)  # clocks of two machines differ
         if lookup.inputs is not None:
-            return Summary(found.tensors, "hit", age_s) if found.digest == lookup.digest else "stale"
+            return Summary(found.tensors, HIT, age_s) if found.digest == lookup.digest else STALE
         if age_s > self._max_age_s:
             why = f"the one that is kept is {age_s:.0f} s old, expected at most {self._max_age_s:g} s"
-            return self._not_found(lookup, why, "expired")
-        return Summary(found.tensors, "hit", age_s)
+            return self._not_found(lookup, why, EXPIRED)
+        return Summary(found.tensors, HIT, age_s)
 
     def _not_found(self, lookup: Lookup, why: str, reason: str) -> SummaryNotFoundError:
         inputs = ", ".join(self._layout.user)

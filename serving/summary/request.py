@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.spec import SUMMARY_STATUS, USER_ID
+from cleave.builders.names import SUMMARY_STATUS, USER_ID, Status
 from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
-from cleave.serving.summary.store import Absence
 from cleave.serving.summary.user_inputs import Arrays, Layout
 
 MAX_USER_ID_BYTES = 512
-
-Status = Literal["hit", "stale"] | Absence
-"""How a summary was come by: `hit` is a kept one; all others were encoded, and say why."""
 
 
 @dataclass(frozen=True, eq=False)

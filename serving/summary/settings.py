@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cleave.builders.contract.manifest import read_manifest
-from cleave.builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER
+from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER
 from cleave.serving.errors import ModelError
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.user_inputs import Layout

@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from valkey.exceptions import ResponseError, ValkeyClusterException
 
+from cleave.builders.names import MISS, OFF, STORE_ERROR, Absence
 from cleave.serving.errors import ServingError
 from cleave.serving.store.url import FAILURES
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from cleave.serving.summary.user_inputs import Layout
-from cleave.serving.summary.wire_format import Flaw, KeptSummary, UnusableValueError, kept_from_value, value_from_kept
+from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 
 REST_S = 1.0
 """After it could not be reached the store is left alone for so long, so that a dead one does not slow every request."""
@@ -46,9 +47,6 @@ return 1
 _DISPENSABLE = ("get", "sadd", "set", "eval")
 """Commands that are not even tried while the store is left alone."""
 
-Absence = Literal["miss", "store_error", "off"] | Flaw
-"""Why there is no summary: none is kept, it cannot be had, nothing is ever kept, or what is kept cannot be used."""
-
 
 class StoreError(ServingError):
     """The store did not do what it was asked."""
@@ -66,7 +64,7 @@ class NoStore:
     """Keeps nothing."""
 
     async def get(self, key: bytes) -> Absence:
-        return "off"
+        return OFF
 
     async def mark(self, user_id: bytes) -> Mark | None:
         return None
@@ -116,9 +114,9 @@ class SummaryStore:
         try:
             value: bytes | None = await self._ask("get", key)
         except StoreError:
-            return "store_error"
+            return STORE_ERROR
         if value is None:
-            return "miss"
+            return MISS
         self._recorder.add(READ_BYTES, amount=len(value))
         try:
             return kept_from_value(value, self._keys.build, self._layout)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.utils import triton_to_np_dtype
 
-from cleave.builders.spec import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID
+from cleave.builders.names import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]

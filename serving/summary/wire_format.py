@@ -6,12 +6,13 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from cleave.builders.names import CORRUPT, FOREIGN, Flaw
 from cleave.serving.summary.user_inputs import DIGEST_BYTES, Arrays, Layout
 
 FORMAT = 1
@@ -31,8 +32,6 @@ _DTYPES = {
     **{f"{sign.upper()}{8 * size}": f"<{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8)},
 }
 """Types of safetensors as numpy names them."""
-
-Flaw = Literal["corrupt", "foreign"]
 
 
 class UnusableValueError(ValueError):
@@ -69,23 +68,23 @@ def kept_from_value(value: bytes, build: bytes, layout: Layout) -> KeptSummary:
         UnusableValueError: anything but an unaltered summary of this build and layout.
     """
     if not value.startswith(_MAGIC):
-        raise UnusableValueError("foreign", "expected the value of a summary, got something else")
+        raise UnusableValueError(FOREIGN, "expected the value of a summary, got something else")
     if len(value) < _START:
-        raise UnusableValueError("corrupt", f"expected at least {_START} bytes, got {len(value)}")
+        raise UnusableValueError(CORRUPT, f"expected at least {_START} bytes, got {len(value)}")
     _, version, checksum = _PREFIX.unpack_from(value)
     if version != FORMAT:
-        raise UnusableValueError("foreign", f"expected format {FORMAT}, got {version}")
+        raise UnusableValueError(FOREIGN, f"expected format {FORMAT}, got {version}")
     if xxh3_64_intdigest(memoryview(value)[_PREFIX.size :]) != checksum:
-        raise UnusableValueError("corrupt", "expected the checksum that it was written with, got another")
+        raise UnusableValueError(CORRUPT, "expected the checksum that it was written with, got another")
     encoded_at, kept_build, digest = _HEADER.unpack_from(value, _PREFIX.size)
     if kept_build != build:
-        raise UnusableValueError("foreign", f"expected build {build.hex()[:12]}, got {kept_build.hex()[:12]}")
+        raise UnusableValueError(FOREIGN, f"expected build {build.hex()[:12]}, got {kept_build.hex()[:12]}")
     try:
         tensors = _tensors_from_safetensors(value, _START)
     except (AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise UnusableValueError("corrupt", f"its tensors cannot be read ({error})") from error
+        raise UnusableValueError(CORRUPT, f"its tensors cannot be read ({error})") from error
     if not layout.fits(tensors):
-        raise UnusableValueError("foreign", "expected the tensors of the model's config, got others")
+        raise UnusableValueError(FOREIGN, "expected the tensors of the model's config, got others")
     return KeptSummary(tensors, digest, encoded_at)
 
 

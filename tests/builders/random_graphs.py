@@ -15,7 +15,7 @@ from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.export.torch_export import OPSET
-from cleave.builders.spec import Role
+from cleave.builders.names import Role
 
 Dim = str | int
 """An axis by name, or a fixed size."""

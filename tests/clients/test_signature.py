@@ -10,20 +10,16 @@ import numpy as np
 import pytest
 
 from cleave.builders import Axis, Tensor, spec
-from cleave.clients import signature as clients_signature
+from cleave.builders.names import SIGNATURE_PARAMETER, Role
 from cleave.clients.errors import InvalidRequestError, SignatureError
-from cleave.clients.signature import SIGNATURE_PARAMETER, ServedModel, signature_from_served
+from cleave.clients.signature import ServedModel, signature_from_served
 from tests.clients.fake_triton import MAX_BATCH, SIGNATURE, VISIT_PAD
 from tests.clients.toy import served, signature
 
 
-def test_the_key_is_the_builders() -> None:
-    assert clients_signature.SIGNATURE_PARAMETER == spec.SIGNATURE_PARAMETER
-
-
 def test_what_the_builders_publish_is_understood() -> None:
     history, candidates = Axis("history", 1, 100, 1000), Axis("candidates", 2, 8, 40)
-    inputs: dict[str, tuple[spec.Role, Tensor]] = {
+    inputs: dict[str, tuple[Role, Tensor]] = {
         "events": ("user", Tensor("events", "int64", (history, 2), pad=-1)),
         "hour": ("request", Tensor("hour", "int8", ())),
         "items": ("candidate", Tensor("items", "int32", (candidates,))),

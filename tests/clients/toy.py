@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cleave.clients.signature import SIGNATURE_PARAMETER, ServedModel, Signature, signature_from_served
+from cleave.builders.names import SIGNATURE_PARAMETER
+from cleave.clients.signature import ServedModel, Signature, signature_from_served
 from tests.clients.fake_triton import DTYPES, MAX_BATCH, MODEL, SIGNATURE
 
 

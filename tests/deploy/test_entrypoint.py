@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cleave.builders.spec import SUFFIXES
+from cleave.builders.names import SUFFIXES
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from tests.deploy.files import ENTRYPOINT, ROOT, stages
 

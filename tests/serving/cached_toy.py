@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER, SIGNATURE_PARAMETER
+from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER, SIGNATURE_PARAMETER
 from cleave.clients import RankerClient
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.summary.settings import MAX_AGE_VARIABLE, STORE_VARIABLE

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest, sha256_of, write_manifest
-from cleave.builders.spec import SIGNATURE_PARAMETER, Axis
+from cleave.builders.contract.manifest import Manifest, sha256_of, write_manifest
+from cleave.builders.names import SIGNATURE_PARAMETER, VERSION_FOLDER
+from cleave.builders.spec import Axis
 
 Arrays = dict[str, NDArray[Any]]
 

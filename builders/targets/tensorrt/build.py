@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cleave.builders.contract.engine_record import PLAN_FILE, MachineError, Plan, compute_capabilities
+from cleave.builders.contract.engine_record import MachineError, Plan, compute_capabilities
+from cleave.builders.names import PLAN_FILE
 from cleave.builders.targets.tensorrt.engine import (
     Engine,
     EngineOptions,

@@ -9,10 +9,10 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.engine_record import PLAN_FILE, PLAN_PLATFORM
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import BATCH, ENCODER_PARAMETER, NICE_PARAMETER, PLAN_FILE, PLAN_PLATFORM, PROFILES_PARAMETER
 from cleave.builders.onnx_graph.sizes import Size
-from cleave.builders.spec import BATCH, ENCODER_PARAMETER, NICE_PARAMETER, PROFILES_PARAMETER, Axis
+from cleave.builders.spec import Axis
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.builders.targets.tensorrt.profiles import OPT_BATCH, Profile, dims_of
 from cleave.builders.triton.configs import configs

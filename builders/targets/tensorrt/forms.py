@@ -8,10 +8,11 @@ import onnx
 
 from cleave.builders.cost.peak_memory import Activations
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import BATCH, WHOLE
 from cleave.builders.onnx_graph.sizes import Probe
 from cleave.builders.passes.fused_attention import with_attention
 from cleave.builders.passes.tensorrt_graph import tensorrt_graph
-from cleave.builders.spec import BATCH, WHOLE, Ranker
+from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.profiles import Profile, profiles_of
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
 from cleave.builders.triton.graphs import artifacts_of

@@ -9,8 +9,9 @@ from typing import Literal
 
 import onnx
 
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.sizes import Size
-from cleave.builders.spec import BATCH, Axis
+from cleave.builders.spec import Axis
 
 OPT_BATCH = 8
 """Requests that meet in the dynamic batcher when concurrent clients keep a GPU busy; what engines are tuned for."""

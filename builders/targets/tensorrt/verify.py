@@ -18,15 +18,16 @@ from polygraphy.comparator import Comparator
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
-from cleave.builders.contract.manifest import VERSION_FOLDER, Manifest
+from cleave.builders.contract.manifest import Manifest
 from cleave.builders.cut.proof import cases_of
 from cleave.builders.errors import CheckError
 from cleave.builders.export.torch_export import highs_from_graph
+from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE
 from cleave.builders.onnx_graph.compare import TOLERANCES, Difference, largest_difference
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.passes.precision import precision_of, rounded_to
-from cleave.builders.spec import BATCH, HISTORY_ENCODER, WHOLE, Ranker
+from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
 from cleave.builders.targets.tensorrt.profiles import Bounds, holds
 

@@ -10,15 +10,13 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import FORGET
 from cleave.serving.errors import InputError, RunError, ServingError
 from cleave.serving.summary.cache import Answer, Arrays, Request, SummaryCache
 from cleave.serving.summary.metrics import METRICS, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
 from cleave.serving.summary.settings import Settings
 from cleave.serving.summary.store import StoreError
-
-FORGET = "forget"
-"""Request parameter: delete what is kept of the users."""
 
 
 class TritonPythonModel:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cleave.builders.names import TENSORRT_CONFIG_FILE
 from cleave.builders.reports.transfers import configs_of, transfer_table, transfers
-from cleave.builders.repository import DEFAULT_FOLDER, TENSORRT_CONFIG_FILE
+from cleave.builders.repository import DEFAULT_FOLDER
 from cleave.builders.targets.tensorrt.config import tensorrt_configs
 from cleave.builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut

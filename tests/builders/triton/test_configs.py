@@ -12,7 +12,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.spec import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID, signature_json
+from cleave.builders.names import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID
+from cleave.builders.spec import signature_json
 from cleave.builders.triton.configs import MAX_BATCH_SIZE, configs, texts_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.zoo import ZOO

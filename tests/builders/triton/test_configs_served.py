@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import TENSORRT_CONFIG_FILE
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.repository import TENSORRT_CONFIG_FILE, models_of, write_repository
+from cleave.builders.repository import models_of, write_repository
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.perf.arms import ARMS, BASELINE, ArmClient, request_from_arrays
 from cleave.serving.server import installation

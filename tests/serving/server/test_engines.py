@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from cleave import cli
-from cleave.builders.contract.engine_record import PLAN_FILE, Machine, Plan, compute_capabilities
-from cleave.builders.contract.manifest import VERSION_FOLDER, ManifestError, read_manifest, write_manifest
+from cleave.builders.contract.engine_record import Machine, Plan, compute_capabilities
+from cleave.builders.contract.manifest import ManifestError, read_manifest, write_manifest
+from cleave.builders.names import PLAN_FILE, VERSION_FOLDER
 from cleave.serving.errors import ServingError
 from cleave.serving.server import engines as plans
 from cleave.serving.server.engines import backend_flags, installed_tensorrt

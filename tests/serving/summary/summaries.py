@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cleave.builders.names import Absence
 from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.request import Lookup, lookups_from_inputs
-from cleave.serving.summary.store import Absence, Mark, StoreError
+from cleave.serving.summary.store import Mark, StoreError
 from cleave.serving.summary.user_inputs import Layout, SummaryTensor, UserInput
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 

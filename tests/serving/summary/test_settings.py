@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from cleave.builders.contract.manifest import ManifestError
-from cleave.builders.spec import ENCODER_PARAMETER, MAX_AGE_PARAMETER
+from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER
 from cleave.serving.errors import ModelError
 from cleave.serving.summary.settings import Settings
 from tests.serving import cached_toy, toy

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cleave.builders.spec import SIGNATURE_PARAMETER
+from cleave.builders.names import SIGNATURE_PARAMETER
 from cleave.serving.summary.user_inputs import Layout, SummaryTensor, UserInput
 from tests.serving.summary.summaries import LAYOUT, VISIT_PAD, history
 

@@ -12,10 +12,9 @@ import pytest
 from cleave import cli
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import BATCH, TENSORRT_CONFIG_FILE
 from cleave.builders.pipeline import Build
 from cleave.builders.reports.transfers import configs_of
-from cleave.builders.repository import TENSORRT_CONFIG_FILE
-from cleave.builders.spec import BATCH
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, profiles_of_cut, tensorrt_parts
 from cleave.builders.targets.tensorrt.profiles import Profile, Range

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.spec import BATCH
+from cleave.builders.names import BATCH
 from cleave.builders.targets.tensorrt.check import COLUMNS, check_engines, table
 from cleave.builders.targets.tensorrt.engine import (
     Engine,

@@ -6,9 +6,10 @@ import pytest
 
 from cleave.builders.cost.peak_memory import Activations
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.pipeline import Request
-from cleave.builders.spec import BATCH, Axis
+from cleave.builders.spec import Axis
 from cleave.builders.targets.tensorrt.forms import (
     MOST_BYTES,
     MOST_ELEMENTS,

@@ -17,8 +17,9 @@ from polygraphy.exception import PolygraphyException
 from cleave.builders.contract.engine_record import Plan
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
+from cleave.builders.names import ONNX_FILE
 from cleave.builders.pipeline import Request
-from cleave.builders.repository import ARTIFACT_FILE, models_of, write_repository
+from cleave.builders.repository import models_of, write_repository
 from cleave.builders.targets.tensorrt.build import BuiltPlan
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.builders.targets.tensorrt.verify import (
@@ -48,7 +49,7 @@ def onnx_runtime(change: Change = lambda file, graph: None) -> Callable[[Path], 
     """Runs the graph beside the engine's file in its place."""
 
     def tested(file: Path) -> Tested:
-        graph = onnx.load(file.with_name(ARTIFACT_FILE))
+        graph = onnx.load(file.with_name(ONNX_FILE))
         change(file, graph)
         return lambda profile: onnx_runner(graph)
 

@@ -1,0 +1,107 @@
+"""The names that builders, servers and clients share: models, files, config parameters, tensors, roles and statuses.
+
+Whoever reads or writes one of these takes it from here. Servers and clients import this file, so it imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+BATCH = "batch"
+"""Name of the axis that is first in every tensor and written in none."""
+
+# Models of the repository
+
+WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER = "_whole", "_history_encoder", "_candidate_scorer"
+UNCACHED, SUMMARY_CACHE = "_uncached", "_summary_cache"
+SUFFIXES = ("", UNCACHED, WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
+"""What the models of the repository that a ranker becomes are called behind its name; a folder called so is a model of
+the ranker even before it was built."""
+
+# Files of the repository
+
+MODEL_REPOSITORY = "model_repository"
+"""The folder that `cleave build` writes and `cleave serve` reads where no other is named."""
+
+CONFIG_FILE = "config.pbtxt"
+"""In a model's folder: the config that Triton takes unless it is told the name of another."""
+
+TENSORRT_CONFIG = "tensorrt"
+"""`cleave serve --config-name` takes the configs of engines by this name."""
+
+VERSION_FOLDER = "1"
+"""The one version of each model that a build makes; it holds the three files below."""
+
+MANIFEST_FILE = "manifest.json"
+ONNX_FILE, PLAN_FILE = "model.onnx", "model.plan"
+"""The graph of a model and its TensorRT engine; Triton's names where a config gives none."""
+
+PLAN_PLATFORM = "tensorrt_plan"
+"""`platform` of the config of an engine."""
+
+
+def named_config_file(config_name: str) -> str:
+    """In a model's folder: the config that `--model-config-name` chooses by this name."""
+    return f"configs/{config_name}.pbtxt"
+
+
+TENSORRT_CONFIG_FILE = named_config_file(TENSORRT_CONFIG)
+
+
+# Parameters of a model's config
+
+SIGNATURE_PARAMETER = "cleave_signature"
+"""Publishes the signature of the model, as JSON, to clients and backends: see `cleave.builders.contract.signature`."""
+
+NICE_PARAMETER = "cleave_nice"
+"""Says how far a model's process yields the CPU to others, from 0 to 19 as `nice` does."""
+
+ENCODER_PARAMETER = "cleave_encoder"
+"""Names the history encoder of a summary cache."""
+
+MAX_AGE_PARAMETER = "cleave_max_age_s"
+"""Says how old a summary may be, in seconds, for a user who is named by id alone."""
+
+PROFILES_PARAMETER = "cleave_profiles"
+"""Says what sizes each optimization profile of an engine takes: `[{axis: [min, max]}]`."""
+
+# Tensors of served models, and the roles of tensors
+
+USER_ID = "user_id"
+"""Input of the models that keep summaries: names the user whose summary it is, one string a user."""
+
+SUMMARY_STATUS = "summary_status"
+"""Output of the models that keep summaries: how each user's summary was obtained, one `Status` a user."""
+
+USER: Final = "user"
+REQUEST: Final = "request"
+CANDIDATE: Final = "candidate"
+SUMMARY: Final = "summary"
+OUTPUT: Final = "output"
+
+Role = Literal["user", "request", "candidate", "summary", "output"]
+"""What a tensor is to a ranker: kept across requests, sent with each of them, one row per candidate, kept by the
+summary cache, or computed."""
+
+# Requests to a summary cache, and its answers
+
+FORGET = "forget"
+"""Parameter of a request: delete the summaries of the user."""
+
+HIT: Final = "hit"
+STALE: Final = "stale"
+MISS: Final = "miss"
+CORRUPT: Final = "corrupt"
+FOREIGN: Final = "foreign"
+STORE_ERROR: Final = "store_error"
+OFF: Final = "off"
+
+Flaw = Literal["corrupt", "foreign"]
+"""Why a kept summary cannot be used: it is damaged, or it is of another program, format or build."""
+
+Absence = Flaw | Literal["miss", "store_error", "off"]
+"""Why no summary was found: none is kept, the store failed, nothing is ever kept, or what is kept cannot be used."""
+
+Status = Absence | Literal["hit", "stale"]
+"""How a summary was obtained. `hit` is a kept one; all others were encoded: `stale` as the kept one is of another
+history, else for want of a kept one."""
