@@ -85,38 +85,37 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
     """
     ranker = load_ranker(request.name, request.sizes)
     say(f"{ranker.name}: exporting and cutting")
-    cut, highs = cut_ranker(ranker)
+    cut = cut_ranker(ranker)
     say(f"{ranker.name}: proving that the parts equal the whole")
-    cases = tuple(prove(cut, highs))
+    cases = tuple(prove(cut))
     num_items = None
     if request.catalogue is not None:
         say(f"{ranker.name}: running the item tower over the catalogue")
         items = read_catalogue(request.catalogue, ranker, id_tensor(ranker).name)
         num_items = len(items[id_tensor(ranker).name])
         tabled = with_item_table(cut, items)
-        check_item_table(tabled, items, highs)
+        check_item_table(tabled, items)
         cut = tabled
     narrow = request.narrow(cut)
     if narrow is cut:
         return Build(cut, cases, num_items)
     say(f"{ranker.name}: comparing scores with those of float32")
-    return Build(narrow, cases, num_items, _narrowed(cut, narrow, highs, data, say))
+    return Build(narrow, cases, num_items, _narrowed(cut, narrow, data, say))
 
 
 def cut_as_configured(request: Request) -> Cut:
     """The cut whose configs a build writes, without proof and without a table, which no config shows."""
-    cut, _ = cut_ranker(load_ranker(request.name, request.sizes))
-    return request.narrow(cut)
+    return request.narrow(cut_ranker(load_ranker(request.name, request.sizes)))
 
 
-def _narrowed(cut: Cut, narrow: Cut, highs: Mapping[str, int], data: Path | None, say: Say) -> Narrowed:
+def _narrowed(cut: Cut, narrow: Cut, data: Path | None, say: Say) -> Narrowed:
     sizes = cut.ranker.sizes("opt")
     wide_parts, narrow_parts = (
         Parts(rounded_to(each.history_encoder), rounded_to(each.candidate_scorer)) for each in (cut, narrow)
     )
     difference = 0.0
     for seed in range(COMPARED_SEEDS):
-        inputs = draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(seed), highs, padded=True)
+        inputs = draw_inputs(cut.ranker, sizes, 1, np.random.default_rng(seed), padded=True)
         expected, got = wide_parts(inputs), narrow_parts(inputs)
         difference = max(difference, *(float(np.abs(got[name] - scores).max()) for name, scores in expected.items()))
     aucs = None

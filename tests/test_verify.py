@@ -117,7 +117,7 @@ def test_a_summary_that_is_not_kept_is_said(
 def test_nothing_of_the_user_stays(words: list[str], zoo_server: TritonServer) -> None:
     cut = zoo_cut(NAME)
     assert cli.main(words) == 0
-    inputs = draw_inputs(cut.ranker, cut.ranker.sizes("min"), 1, np.random.default_rng(0), {})
+    inputs = draw_inputs(cut.ranker, cut.ranker.sizes("min"), 1, np.random.default_rng(0))
     history = {tensor.name: inputs[tensor.name][0] for tensor in cut.ranker.user}
     with RankerClient(zoo_server.grpc_url, NAME) as client:
         assert client.warm(VERIFY_USER, history) == "miss"

@@ -29,5 +29,4 @@ def zoo_cut(name: str) -> Cut:
     """The cut of a model of the zoo."""
     ranker = load_ranker(name)
     ranker.module.eval()
-    cut, _ = cut_ranker(ranker)
-    return cut
+    return cut_ranker(ranker)

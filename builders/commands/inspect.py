@@ -76,7 +76,7 @@ def _inspect(options: argparse.Namespace) -> int:
         roofline.checked_precision(machine, options.precision)
     ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
-    cut, _ = cut_ranker(ranker)
+    cut = cut_ranker(ranker)
     if options.json:
         said = report.report_dict(cut, sizes)
         if machine:
@@ -125,7 +125,7 @@ def _amortization(options: argparse.Namespace) -> int:
                     f"{name}: axis {axis.name!r}: expected several sizes to draw, got {axis.max}; widen it"
                 )
         sizes = ranker.sizes("opt", **given_sizes(ranker, options))
-        answers.append(Amortization(cut_ranker(ranker)[0], machine, sizes, options.precision))
+        answers.append(Amortization(cut_ranker(ranker), machine, sizes, options.precision))
     for answer in answers:
         at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
         print(f"{answer.cut.ranker.name}, one request of one user: {at}")

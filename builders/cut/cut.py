@@ -21,7 +21,8 @@ from cleave.builders.cut.labels import Labels
 from cleave.builders.cut.min_cut import Boundary, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
-from cleave.builders.export.torch_export import highs_from_graph, onnx_from_ranker, scope_of
+from cleave.builders.export.id_ranges import with_id_ranges
+from cleave.builders.export.torch_export import onnx_from_ranker, scope_of
 from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER
 from cleave.builders.onnx_graph.sizes import Probe, probe
 from cleave.builders.passes.additive_masks import additive_masks
@@ -86,21 +87,21 @@ class Cut:
         )
 
 
-def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Cut:
+def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
     """Cut the graph of a whole model.
 
     Args:
         whole: made by `cleave.builders.export.torch_export.onnx_from_ranker`.
-        highs: upper ends of ids, from `cleave.builders.export.torch_export.highs_from_graph`.
+        ranker: with its id ranges, from `cleave.builders.export.id_ranges.with_id_ranges`.
 
     Raises:
         SplitError: the graph has control flow, no user input reaches an output, or the scorer needs something of the
             user that cannot be kept.
     """
     _check_no_control_flow(whole)
-    of_whole = _analyze(whole, ranker, highs)
+    of_whole = _analyze(whole, ranker)
     _check_user_reaches_output(ranker, of_whole.labels)
-    analysis = _with_rows_apart(of_whole, ranker, highs)
+    analysis = _with_rows_apart(of_whole, ranker)
     kept = Boundary(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
     summary = name_summary(kept, analysis.model, analysis.probe, ranker)
     encoder = extract_graph(
@@ -135,31 +136,28 @@ def split(whole: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> C
     )
 
 
-def cut_ranker(ranker: Ranker) -> tuple[Cut, dict[str, int]]:
-    """Export a ranker, optimize its graph and cut it.
-
-    Returns:
-        The cut, and the upper ends of the ids that its spec leaves open, for drawing inputs.
+def cut_ranker(ranker: Ranker) -> Cut:
+    """Export a ranker, optimize its graph and cut it; the ranker of the cut has its id ranges filled in.
 
     Raises:
         ExportError, SplitError, ExtractError: the module, or its graph, cannot be cut.
     """
     exported = onnx_from_ranker(ranker)
-    highs = highs_from_graph(exported, ranker)
-    whole = additive_masks(exported, probe(exported, ranker, highs), ranker.sizes("opt"))
-    return split(whole, ranker, highs), highs
+    resolved = with_id_ranges(ranker, exported)
+    whole = additive_masks(exported, probe(exported, resolved), resolved.sizes("opt"))
+    return split(whole, resolved)
 
 
-def _analyze(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Analysis:
-    known = probe(model, ranker, highs)
+def _analyze(model: onnx.ModelProto, ranker: Ranker) -> Analysis:
+    known = probe(model, ranker)
     return Analysis(model, Labels(model, ranker, known), known)
 
 
-def _with_rows_apart(analysis: Analysis, ranker: Ranker, highs: Mapping[str, int]) -> Analysis:
+def _with_rows_apart(analysis: Analysis, ranker: Ranker) -> Analysis:
     """Once more after each success: what is taken apart and joined again in every layer is apart one layer further."""
     apart = split_rows(analysis.model, analysis.probe, analysis.labels)
     while apart is not analysis.model:
-        analysis = _analyze(apart, ranker, highs)
+        analysis = _analyze(apart, ranker)
         apart = split_rows(analysis.model, analysis.probe, analysis.labels)
     return analysis
 

@@ -39,7 +39,7 @@ class Case:
     difference: float
 
 
-def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
+def prove(cut: Cut, seed: int = 0) -> list[Case]:
     """Check a cut on random inputs and return the cases compared.
 
     Raises:
@@ -51,12 +51,12 @@ def prove(cut: Cut, highs: Mapping[str, int], seed: int = 0) -> list[Case]:
     """
     whole = OnnxRunner(cut.whole)
     rng = np.random.default_rng(seed)
-    check_whole(cut.ranker, whole, highs, rng)
+    check_whole(cut.ranker, whole, rng)
     parts = Parts(cut.history_encoder, cut.candidate_scorer)
     cases = []
     of_ranker = f"ranker {cut.ranker.name!r}"
     for batch, sizes in cases_of(cut.ranker):
-        inputs = draw_inputs(cut.ranker, sizes, batch, rng, highs, padded=batch > 1)
+        inputs = draw_inputs(cut.ranker, sizes, batch, rng, padded=batch > 1)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
         expected = whole(inputs)
         _compare(torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
@@ -95,7 +95,7 @@ class Parts:
         return self.score({**inputs, **summary})
 
 
-def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng: np.random.Generator) -> None:
+def check_whole(ranker: Ranker, whole: OnnxRunner, rng: np.random.Generator) -> None:
     """Check the graph of the whole model against torch, candidate by candidate, and with padding.
 
     Raises:
@@ -104,7 +104,7 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng
     least = {axis.name: min(axis.max, max(axis.min, PROPERTY_LENGTH)) for axis in ranker.axes}
     axis = ranker.candidate_axis
     sizes = {**least, axis.name: min(axis.max, max(axis.min, PROPERTY_CANDIDATES))}
-    inputs = _with_empty_history(ranker, draw_inputs(ranker, sizes, 3, rng, highs, padded=True))
+    inputs = _with_empty_history(ranker, draw_inputs(ranker, sizes, 3, rng, padded=True))
     expected, exported = torch_outputs(ranker, inputs), whole(inputs)
     _check_finite(ranker, expected)
     _check_finite(ranker, exported)
@@ -114,7 +114,7 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, highs: Mapping[str, int], rng
         f"ranker {ranker.name!r}: ONNX against torch",
         EXPORTER,
     )
-    _check_joint(ranker, whole, sizes, highs, rng)
+    _check_joint(ranker, whole, sizes, rng)
     _check_padding(ranker, whole, inputs)
 
 
@@ -142,10 +142,8 @@ def _check_finite(ranker: Ranker, outputs: Arrays) -> None:
             )
 
 
-def _check_joint(
-    ranker: Ranker, whole: OnnxRunner, sizes: Mapping[str, int], highs: Mapping[str, int], rng: np.random.Generator
-) -> None:
-    inputs = draw_inputs(ranker, sizes, 1, rng, highs)
+def _check_joint(ranker: Ranker, whole: OnnxRunner, sizes: Mapping[str, int], rng: np.random.Generator) -> None:
+    inputs = draw_inputs(ranker, sizes, 1, rng)
     together = whole(inputs)
     alone = whole(repeated_for_candidates(ranker, inputs))
     _compare(
@@ -223,7 +221,7 @@ def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
     return largest
 
 
-def check_item_table(cut: Cut, items: Arrays, highs: Mapping[str, int], seed: int = 0) -> None:
+def check_item_table(cut: Cut, items: Arrays, seed: int = 0) -> None:
     """Check that a scorer with an item table scores as the whole model does: known items, unknown ones, and both.
 
     Args:
@@ -239,7 +237,7 @@ def check_item_table(cut: Cut, items: Arrays, highs: Mapping[str, int], seed: in
     sizes = ranker.sizes("opt")
     shape = (2, sizes[ranker.candidate_axis.name])
     for share in (1.0, 0.5, 0.0):
-        inputs = draw_inputs(ranker, sizes, shape[0], rng, highs, padded=True)
+        inputs = draw_inputs(ranker, sizes, shape[0], rng, padded=True)
         known = rng.random(shape) < share
         rows = rng.integers(0, count, shape)
         for name, values in items.items():

@@ -96,41 +96,6 @@ def fingerprint_of(models: Iterable[onnx.ModelProto]) -> str:
     return digest.hexdigest()
 
 
-def highs_from_graph(model: onnx.ModelProto, ranker: Ranker) -> dict[str, int]:
-    """For each integer input without a `high`: the rows of the smallest table that it looks up, where it does."""
-    tables = {tensor.name: numpy_helper.to_array(tensor).shape for tensor in model.graph.initializer}
-    highs = {}
-    for tensor in ranker.inputs:
-        if tensor.high is None and tensor.dtype.startswith(("int", "uint")):
-            reached = {tensor.name}
-            rows = []
-            for node in model.graph.node:
-                if node.op_type == "Gather" and node.input[1] in reached and node.input[0] in tables:
-                    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-                    rows.append(tables[node.input[0]][axis])
-                elif node.op_type in _ID_OPS and reached & set(node.input):
-                    reached.update(node.output)
-            if rows:
-                highs[tensor.name] = min(rows)
-    return highs
-
-
-_ID_OPS = {
-    "Where",
-    "Cast",
-    "Reshape",
-    "Unsqueeze",
-    "Squeeze",
-    "Expand",
-    "Slice",
-    "Clip",
-    "Concat",
-    "Identity",
-    "Flatten",
-}
-"""Ops through which an id is still the same id."""
-
-
 def _example_sizes(ranker: Ranker) -> dict[str, int]:
     """Small sizes, all different and none 0 or 1, which the exporter would take for constants."""
     sizes: dict[str, int] = {}

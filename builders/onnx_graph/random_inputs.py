@@ -23,20 +23,19 @@ def draw_inputs(
     sizes: Mapping[str, int],
     batch: int,
     rng: np.random.Generator,
-    highs: Mapping[str, int] | None = None,
+    *,
     padded: bool = False,
 ) -> Arrays:
     """One random array `[batch, ...]` for every input.
 
     Args:
         sizes: the size of every axis by name.
-        highs: upper ends of the ids where the spec has none (see `highs_from_graph`).
         padded: end every user's rows with padding of a random length, from none of an axis to all of it.
     """
     lengths = {axis.name: rng.integers(0, sizes[axis.name] + 1, batch) for axis in ranker.axes}
     arrays = {}
     for tensor in ranker.inputs:
-        array = _draw(tensor, (batch, *tensor.shape(sizes)), rng, (highs or {}).get(tensor.name, SAFEST_HIGH))
+        array = _draw(tensor, (batch, *tensor.shape(sizes)), rng)
         if padded:
             for place, axis in enumerate(tensor.axes):
                 if isinstance(axis, Axis):
@@ -45,12 +44,12 @@ def draw_inputs(
     return arrays
 
 
-def _draw(tensor: Tensor, shape: tuple[int, ...], rng: np.random.Generator, high: int) -> AnyArray:
+def _draw(tensor: Tensor, shape: tuple[int, ...], rng: np.random.Generator) -> AnyArray:
     if tensor.dtype == "bool":
         return rng.integers(0, 2, shape).astype(np.bool_)
     if tensor.dtype.startswith("float"):
         return rng.standard_normal(shape).astype(tensor.numpy_dtype)
-    return rng.integers(0, tensor.high or high, shape).astype(tensor.numpy_dtype)
+    return rng.integers(0, tensor.high or SAFEST_HIGH, shape).astype(tensor.numpy_dtype)
 
 
 def pad_tail(array: AnyArray, axis: int, lengths: NDArray[np.int64], pad: float) -> AnyArray:

@@ -125,14 +125,14 @@ class Probe:
         return None if dims is None or None in dims else tuple(size for size in dims if size is not None)
 
 
-def probe(model: onnx.ModelProto, ranker: Ranker, highs: Mapping[str, int]) -> Probe:
+def probe(model: onnx.ModelProto, ranker: Ranker) -> Probe:
     """Run `model`, whose inputs are those of `ranker`, at small sizes and fit every size and shape vector."""
     runner = _runner_of_all_tensors(model)
     rng = np.random.default_rng(0)
     runs: list[list[object]] = []
     points: list[dict[str, int]] = []
     for sizes in _probe_sizes(ranker):
-        inputs = draw_inputs(ranker, sizes, sizes[BATCH], rng, highs)
+        inputs = draw_inputs(ranker, sizes, sizes[BATCH], rng)
         points.append(batch_and_sizes(ranker, inputs))
         results = runner(inputs)
         runs.append([results[name] for name in runner.outputs])

@@ -13,7 +13,8 @@ import numpy as np
 from cleave.builders.cost.flops import Flops
 from cleave.builders.cut.cut import cut_ranker
 from cleave.builders.errors import BuilderError
-from cleave.builders.export.torch_export import highs_from_graph, onnx_from_ranker
+from cleave.builders.export.id_ranges import with_id_ranges
+from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.files import read_records, write_records
 from cleave.builders.load import random_ranker, zoo_sizes
 from cleave.builders.onnx_graph.sizes import probe
@@ -194,12 +195,12 @@ def costs_of(model: str, sizes: dict[str, int | float], request: dict[str, int])
     ranker = random_ranker(model, sizes)
     if model in BASELINES:
         return Costs(_whole_flops(ranker, request), None)
-    cut, _ = cut_ranker(ranker)
+    cut = cut_ranker(ranker)
     return Costs(dataclasses.asdict(cut.arms(request)), cut.summary_bytes(request))
 
 
 def _whole_flops(ranker: Ranker, request: dict[str, int]) -> dict[str, int]:
     model = onnx_from_ranker(ranker)
-    flops = Flops.of(model.graph.node, probe(model, ranker, highs_from_graph(model, ranker)))
+    flops = Flops.of(model.graph.node, probe(model, with_id_ranges(ranker, model)))
     one_by_one = flops.one_by_one(request, ranker.candidate_axis.name)
     return {"per_candidate": one_by_one, "single_pass": flops.at(request)}

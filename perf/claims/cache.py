@@ -67,7 +67,7 @@ def check_cache(sizes: Mapping[str, int | float], rounds: int) -> Iterator[Claim
         PerfError: no summaries can be kept here.
     """
     for name in RANKERS:
-        cut, _ = cut_ranker(load_ranker(name, sizes))
+        cut = cut_ranker(load_ranker(name, sizes))
         with tempfile.TemporaryDirectory(prefix="cleave-bench-") as folder:
             write_repository(cut, Path(folder), f"cleave build {name}")
             with server_with_store(Path(folder), name) as server:

@@ -75,7 +75,7 @@ def check_claims() -> Iterator[Claim]:
 
 @cache
 def _cut(name: str, **sizes: int) -> Cut:
-    cut, _ = cut_ranker(load_ranker(name, sizes))
+    cut = cut_ranker(load_ranker(name, sizes))
     return cut
 
 

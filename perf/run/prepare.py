@@ -31,7 +31,7 @@ def plans_of_point(
 
 def _plan(workload: Workload, point: Point, subject: Subject, arm: Arm, url: str, stem: Path) -> Plan:
     ranker = subject.cut.ranker
-    traffic = draw_traffic(workload, point, ranker, workload.requests_of(arm.name), subject.highs)
+    traffic = draw_traffic(workload, point, ranker, workload.requests_of(arm.name))
     if arm.name == LITSERVE:
         count = sum(request.num_candidates for request in traffic.requests)
         return Plan(arm, traffic, Messages(Path(), 1, (1,) * len(traffic.requests)), None, count, count)

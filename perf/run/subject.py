@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import numpy as np
 
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut, cut_ranker
-from cleave.builders.export.torch_export import fingerprint_of, highs_from_graph
+from cleave.builders.export.torch_export import fingerprint_of
 from cleave.builders.load import load_ranker, parse_sizes
 from cleave.builders.names import WHOLE
 from cleave.builders.pipeline import Request as BuildRequest
@@ -50,7 +49,6 @@ class Subject:
     name: str
     size: str
     cut: Cut
-    highs: Mapping[str, int]
     repository: Path
     fingerprint: str
     current: bool
@@ -113,16 +111,15 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
     folders = [repository] if repository else [repository_folder(name, sizes), SIZED_FOLDER / build_name(name, sizes)]
     folder = next((folder for folder in folders if _is_built(folder, ranker)), folders[-1])
     if _is_built(folder, ranker):
-        cut, highs = cut_ranker(ranker)
+        cut = cut_ranker(ranker)
     else:
         command = shlex.join(["cleave", "build", name, *["--size", size] * bool(size), "--out", str(folder)])
         print(f"{ranker.name}: not built yet, so: {command}", file=sys.stderr)
         cut = build(BuildRequest(name, sizes)).cut
-        highs = highs_from_graph(cut.whole, cut.ranker)
         write_repository(cut, folder, command)
     fingerprint = read_manifest(folder / f"{ranker.name}{WHOLE}").fingerprint
     of_source = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)
-    return Subject(name, size, cut, highs, folder, fingerprint, of_source == fingerprint)
+    return Subject(name, size, cut, folder, fingerprint, of_source == fingerprint)
 
 
 def _is_built(folder: Path, ranker: Ranker) -> bool:

@@ -51,19 +51,14 @@ class Traffic:
         return 1 - sum(self.new) / len(self.new)
 
 
-def draw_traffic(
-    workload: Workload, point: Point, ranker: Ranker, num_requests: int, highs: Mapping[str, int] | None = None
-) -> Traffic:
+def draw_traffic(workload: Workload, point: Point, ranker: Ranker, num_requests: int) -> Traffic:
     """The traffic of one turn at a point.
 
     Exactly the share of the workload is known, spread at random; a known user is drawn by Zipf's law. Where all are
     known, a shorter turn is the beginning of a longer one.
-
-    Args:
-        highs: upper ends of the ids that the ranker leaves open.
     """
     users, new = _users(workload, point, num_requests)
-    requests = tuple(_request(workload.seed, point, ranker, user, place, highs) for place, user in enumerate(users))
+    requests = tuple(_request(workload.seed, point, ranker, user, place) for place, user in enumerate(users))
     return Traffic(requests, new)
 
 
@@ -89,14 +84,12 @@ def _users(workload: Workload, point: Point, num_requests: int) -> tuple[list[in
     return users, tuple(bool(each) for each in new)
 
 
-def _request(
-    seed: int, point: Point, ranker: Ranker, user: int, place: int, highs: Mapping[str, int] | None
-) -> Request:
+def _request(seed: int, point: Point, ranker: Ranker, user: int, place: int) -> Request:
     """A user has one history, whatever is asked; candidates and request inputs are drawn for each request."""
     of_user, of_request = _generators(seed, user, place)
     sizes = _sizes(ranker, point, of_user, of_request)
-    user_arrays = _drawn(ranker, sizes, of_user, highs)
-    request_arrays = _drawn(ranker, sizes, of_request, highs)
+    user_arrays = _drawn(ranker, sizes, of_user)
+    request_arrays = _drawn(ranker, sizes, of_request)
     return Request(
         {tensor.name: user_arrays[tensor.name] for tensor in ranker.user},
         {tensor.name: request_arrays[tensor.name] for tensor in ranker.request},
@@ -131,10 +124,8 @@ def _size(ranker: Ranker, axis: Axis, length: Length, rng: np.random.Generator) 
     return size
 
 
-def _drawn(
-    ranker: Ranker, sizes: Mapping[str, int], rng: np.random.Generator, highs: Mapping[str, int] | None
-) -> dict[str, Any]:
-    arrays = draw_inputs(ranker, sizes, 1, rng, highs)
+def _drawn(ranker: Ranker, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, Any]:
+    arrays = draw_inputs(ranker, sizes, 1, rng)
     return {name: array[0].round(DECIMALS) if array.dtype.kind == "f" else array[0] for name, array in arrays.items()}
 
 

@@ -28,4 +28,4 @@ SMALL = """
 
 @pytest.fixture(scope="session")
 def small_cut() -> Cut:
-    return split(graph(SMALL, zero_float=np.array(0, np.float32)), ranker(), {})
+    return split(graph(SMALL, zero_float=np.array(0, np.float32)), ranker())

@@ -88,7 +88,7 @@ def graph(body: str, **weights: NDArray[Any] | list[int]) -> onnx.ModelProto:
 
 
 def analyzed(model: onnx.ModelProto) -> tuple[Probe, Labels]:
-    known = probe(model, ranker(), {})
+    known = probe(model, ranker())
     return known, Labels(model, ranker(), known)
 
 

@@ -42,7 +42,7 @@ class KilledError(BaseException):
 def other_cut() -> Cut:
     """The cut of another model under the same name: other weights, and other tensors between the parts."""
     model = graph(SMALL, zero_float=np.array(0, np.float32), w=np.ones((4, 4), np.float32))
-    changed = split(model, ranker(), {})
+    changed = split(model, ranker())
     return dataclasses.replace(changed, summary=changed.summary[::-1])
 
 

@@ -35,7 +35,7 @@ def options(zoo_server: TritonServer, monkeypatch: pytest.MonkeyPatch, tmp_path:
     def subject(name: str, size: str, repository: Path | None) -> Subject:
         cut = zoo_cut(name)
         fingerprint = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)
-        return Subject(name, size, cut, {}, zoo_server.repository, fingerprint, True)
+        return Subject(name, size, cut, zoo_server.repository, fingerprint, True)
 
     monkeypatch.setattr(bench, "subject_of", subject)
     return Options(tmp_path, "cleave bench test", url=zoo_server.grpc_url, metrics_url=zoo_server.metrics_url)

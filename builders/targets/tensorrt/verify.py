@@ -21,7 +21,7 @@ from polygraphy.logger import G_LOGGER
 from cleave.builders.contract.manifest import Manifest
 from cleave.builders.cut.proof import cases_of
 from cleave.builders.errors import CheckError
-from cleave.builders.export.torch_export import highs_from_graph
+from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE
 from cleave.builders.onnx_graph.compare import TOLERANCES, Difference, largest_difference
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
@@ -119,12 +119,12 @@ def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case
     graphs = {part.name: part.model for part in parts}
     whole, encoder = graphs[f"{ranker.name}{WHOLE}"], graphs[f"{ranker.name}{HISTORY_ENCODER}"]
     most = min(max(profile[BATCH][1] for profile in part.profiles) for part in parts)
-    highs, encode = highs_from_graph(whole, ranker), OnnxRunner(rounded_to(encoder))
+    resolved, encode = with_id_ranges(ranker, whole), OnnxRunner(rounded_to(encoder))
     rng = np.random.default_rng(seed)
     cases = []
     for batch, sizes in cases_of(ranker):
         users = min(batch, most)
-        drawn = draw_inputs(ranker, sizes, users, rng, highs, padded=batch > 1)
+        drawn = draw_inputs(resolved, sizes, users, rng, padded=batch > 1)
         inputs = {name: array[:, None] if array.ndim == 1 else array for name, array in drawn.items()}
         cases.append(Case({BATCH: users, **sizes}, inputs | encode(inputs)))
     return cases

@@ -20,7 +20,7 @@ GENRES = 20
 
 @functools.cache
 def large_append() -> Cut:
-    cut, _ = cut_ranker(random_ranker("append", {"layers": LAYERS, "width": D, "heads": HEADS}))
+    cut = cut_ranker(random_ranker("append", {"layers": LAYERS, "width": D, "heads": HEADS}))
     return cut
 
 

@@ -34,7 +34,7 @@ DOT = """
 
 
 def cut(body: str, boundary: tuple[str, ...] = (), **weights: NDArray[Any]) -> Cut:
-    made = split(graph(body, **weights), ranker(boundary), {})
+    made = split(graph(body, **weights), ranker(boundary))
     assert_parts_equal_whole(made)
     return made
 
@@ -387,7 +387,7 @@ def test_control_flow_is_refused() -> None:
     )
     expected = "bag/If: expected operators on tensors, got control flow (If); write the branches of module 'bag' with"
     with pytest.raises(SplitError, match=re.escape(expected)):
-        split(made, ranker(), {})
+        split(made, ranker())
 
 
 def test_a_shape_that_depends_on_data_is_data() -> None:

@@ -39,7 +39,7 @@ def test_any_graph_with_one_sequence_of_history_and_candidates_is_cut(case: tupl
 
 
 def check_cut(model: onnx.ModelProto, ranker: Ranker) -> None:
-    cut = split(model, ranker, {})
+    cut = split(model, ranker)
     parts = Parts(cut.history_encoder, cut.candidate_scorer)
     assert parts.encode.inputs == [tensor.name for tensor in ranker.user]
     for part in (cut.history_encoder, cut.candidate_scorer):

@@ -89,10 +89,10 @@ def test_a_table_of_other_features_is_found_by_the_check() -> None:
     cut = zoo_cut("append")
     items = catalogue(cut)
     tabled = with_item_table(cut, items)
-    check_item_table(tabled, items, {})
+    check_item_table(tabled, items)
     other = items | {"candidate_genres": items["candidate_genres"] + 1}
     with pytest.raises(ParityError, match="item table"):
-        check_item_table(tabled, other, {})
+        check_item_table(tabled, other)
 
 
 def test_bytes_of_a_row_are_those_of_the_table() -> None:

@@ -33,7 +33,7 @@ USER = " mapped_events = MatMul(events, w)"
 def split_apart(steps: str, taken: str = TAKEN, **weights: NDArray[Any]) -> onnx.ModelProto:
     """The graph with its rows apart; equal to what it was, with parts equal to the whole."""
     whole = graph(JOINED + steps + USER + taken, **weights)
-    made = split(whole, ranker(), {})
+    made = split(whole, ranker())
     assert_parts_equal_whole(made)
     apart = made.analysis.model
     onnx.checker.check_model(apart, full_check=True)

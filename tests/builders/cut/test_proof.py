@@ -39,7 +39,7 @@ class Written(nn.Module):
 
 def cut(body: str, forward: Callable[..., Values], **weights: Any) -> Cut:
     """The cut of a graph that stands for the export of `forward`."""
-    return split(graph(body, **weights), dataclasses.replace(ranker(), module=Written(forward)), {})
+    return split(graph(body, **weights), dataclasses.replace(ranker(), module=Written(forward)))
 
 
 MASKED_SUM = """
@@ -61,7 +61,7 @@ def masked_sum(*, ids: Values, events: Values, features: Values, **rest: Values)
 
 
 def test_a_right_cut_passes_at_min_opt_and_max() -> None:
-    cases = prove(cut(MASKED_SUM, masked_sum, **ZERO), {})
+    cases = prove(cut(MASKED_SUM, masked_sum, **ZERO))
     assert [(case.batch, case.sizes["history"], case.sizes["candidates"]) for case in cases] == [
         (1, 1, 1),
         (3, 1, 1),
@@ -74,7 +74,7 @@ def test_a_right_cut_passes_at_min_opt_and_max() -> None:
 
 def refused(made: Cut) -> str:
     with pytest.raises(ParityError) as raised:
-        prove(made, {})
+        prove(made)
     return str(raised.value)
 
 
@@ -124,11 +124,11 @@ def test_a_softmax_over_candidates() -> None:
 
 def test_attention_among_candidates_is_refused() -> None:
     """Self-attention append: candidates are keys for each other (papers.md, section 1)."""
-    made, highs = cut_ranker(randomized(self_attention_append(NUM_ITEMS)))
+    made = cut_ranker(randomized(self_attention_append(NUM_ITEMS)))
     with pytest.raises(
         ParityError, match=r"candidates scored together against one by one: .* candidates see each other"
     ):
-        prove(made, highs)
+        prove(made)
 
 
 def test_users_who_see_each_other() -> None:
@@ -234,7 +234,7 @@ def test_a_graph_that_fails_at_the_longest_history() -> None:
     """
     made = cut(body, positioned, positions=np.arange(11 * 4, dtype=np.float32).reshape(11, 4), **ZERO)
     with pytest.raises(RunError, match=r"the exported graph cannot be run on ids \[1, 12\].* narrow the axis"):
-        prove(made, {})
+        prove(made)
 
 
 def test_outputs_of_another_shape() -> None:
@@ -261,4 +261,4 @@ def test_models_of_the_zoo_are_proven(name: str) -> None:
         candidate=shorter(of.candidate),
         output=shorter(of.output),
     )
-    assert max(case.difference for case in prove(dataclasses.replace(made, ranker=small), {})) < 1e-5
+    assert max(case.difference for case in prove(dataclasses.replace(made, ranker=small))) < 1e-5

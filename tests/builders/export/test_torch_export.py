@@ -15,10 +15,9 @@ from torch import Tensor as Values
 from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
-from cleave.builders.export.torch_export import ExportError, fingerprint_of, highs_from_graph, onnx_from_ranker
+from cleave.builders.export.torch_export import ExportError, fingerprint_of, onnx_from_ranker
 from cleave.builders.onnx_graph.session import OnnxRunner
 from tests.builders.graphs import graph
-from tests.builders.graphs import ranker as small_ranker
 from tests.builders.models.foreign import KeysOfHistory, foreign_cut
 from tests.zoo_cuts import zoo_cut
 
@@ -163,33 +162,9 @@ def test_an_axis_of_one_size() -> None:
         onnx_from_ranker(ranker(lambda history, items: dot(history.sum(1), items), user=single))
 
 
-def test_ids_are_found_in_the_smallest_table_that_they_look_up() -> None:
-    model = graph(
-        """
-        known = Clip(ids, zero_scalar)
-        column = Unsqueeze(known, last)
-        flat = Squeeze(column, last)
-        first = Gather(table, flat)
-        second = Gather(short_table, ids)
-        of_items = Gather<axis=1>(wide_table, items)
-        scores = ReduceSum<keepdims=0>(features, last)
-        """,
-        zero_scalar=np.array(0),
-        short_table=np.ones((7, 2), np.float32),
-        wide_table=np.ones((2, 5), np.float32),
-    )
-    opened = small_ranker()
-    open_ids = dataclasses.replace(opened.user[0], high=None)
-    open_items = dataclasses.replace(opened.candidate[0], high=None)
-    of = dataclasses.replace(opened, user=(open_ids, *opened.user[1:]), candidate=(open_items, *opened.candidate[1:]))
-    assert highs_from_graph(model, of) == {"ids": 7, "items": 5}
-    assert highs_from_graph(model, opened) == {}
-    assert highs_from_graph(graph("scores = ReduceSum<keepdims=0>(features, last)"), of) == {}
-
-
 def test_attention_over_no_keys_is_zero_in_onnx_as_it_is_in_torch() -> None:
     """The exporter alone makes it the mean of what is masked."""
-    cut, _ = foreign_cut("keys_of_history")
+    cut = foreign_cut("keys_of_history")
     assert isinstance(cut.ranker.module, KeysOfHistory)
     inputs = {"history": np.array([[0, 0, 0], [1, 2, 0]]), "items": np.array([[4, 5], [6, 7]])}
     with torch.no_grad():

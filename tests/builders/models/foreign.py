@@ -144,7 +144,7 @@ MODULES: dict[str, Any] = {
 
 
 @functools.cache
-def foreign_cut(name: str) -> tuple[Cut, dict[str, int]]:
-    """The cut of one of these models, with random weights, and the ids that its graph was found to take."""
+def foreign_cut(name: str) -> Cut:
+    """The cut of one of these models, with random weights."""
     torch.manual_seed(0)
     return cut_ranker(ranker_of(name, MODULES[name]()))

@@ -83,7 +83,6 @@ def test_what_is_unknown_is_named() -> None:
             scores = ReduceSum<keepdims=0>(joined, last)
         """),
         ranker(),
-        {},
     )
     text = roofline_text(cut, GPUS["L4"], {"history": 6, "candidates": 5})
     assert (

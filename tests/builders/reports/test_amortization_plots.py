@@ -23,7 +23,7 @@ PAGE = (DOCS / "amortization.md").read_text()
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The session's cuts instead of exports, on coarse maps."""
-    monkeypatch.setattr(cleave.builders.cut.cut, "cut_ranker", lambda ranker: (zoo_cut(ranker.name), {}))
+    monkeypatch.setattr(cleave.builders.cut.cut, "cut_ranker", lambda ranker: zoo_cut(ranker.name))
     monkeypatch.setattr("cleave.builders.reports.amortization_plots.GRID", 4)
 
 

@@ -85,7 +85,6 @@ def test_what_is_not_counted_is_named_and_not_called_little() -> None:
             scores = ReduceSum<keepdims=0>(joined, last)
         """),
         ranker(),
-        {},
     )
     report = report_dict(cut, SIZES)
     assert report["uncounted_nodes"] == ["model/ReduceSum_2", "recent/MatMul_1"]
@@ -103,7 +102,6 @@ def test_a_scorer_that_only_looks_up_has_no_ratio() -> None:
             scores = Expand(most, m)
         """),
         ranker(),
-        {},
     )
     assert report_dict(cut, SIZES)["ratio"]["cached"] is None
     assert any(line.split() == ["cached", "0", "-"] for line in report_text(cut, SIZES).splitlines())
@@ -124,7 +122,7 @@ def test_quantities_of_bytes(count: float, expected: str) -> None:
 @pytest.fixture
 def inspected(monkeypatch: pytest.MonkeyPatch) -> None:
     """`cleave inspect` with the session's cut of append instead of an export of its own."""
-    monkeypatch.setattr(cleave.builders.cut.cut, "cut_ranker", lambda ranker: (zoo_cut(ranker.name), {}))
+    monkeypatch.setattr(cleave.builders.cut.cut, "cut_ranker", lambda ranker: zoo_cut(ranker.name))
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

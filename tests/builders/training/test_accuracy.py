@@ -96,7 +96,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_models_are_evaluated_with_each_seed(
     tmp_path: Path, pool: ThreadPoolExecutor, trainings: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accuracy, "cut_ranker", lambda ranker: (zoo_cut(ranker.name), {}))  # an export takes seconds
+    monkeypatch.setattr(accuracy, "cut_ranker", lambda ranker: zoo_cut(ranker.name))  # an export takes seconds
     monkeypatch.setattr(accuracy, "tuned", lambda model: ({"width": 8, "dropout": 0.0}, 0.01))
     file, weights = tmp_path / "runs.json", tmp_path / "weights"
     found = accuracy.evaluate_models(MODELS, 2, None, file, weights, pool, lambda line: None)
