@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cleave.builders.cut.cut import Cut, cut_ranker
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_catalogue import read_catalogue
 from cleave.builders.cut.item_table import id_tensor, with_item_table
-from cleave.builders.cut.proof import Case, Parts, check_item_table, prove
+from cleave.builders.cut.proof.item_table import check_item_table
+from cleave.builders.cut.proof.prove import Case, prove
 from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
@@ -111,7 +113,7 @@ def cut_as_configured(request: Request) -> Cut:
 def _narrowed(cut: Cut, narrow: Cut, data: Path | None, say: Say) -> Narrowed:
     sizes = cut.ranker.sizes("opt")
     wide_parts, narrow_parts = (
-        Parts(rounded_to(each.history_encoder), rounded_to(each.candidate_scorer)) for each in (cut, narrow)
+        EncoderThenScorer(rounded_to(each.history_encoder), rounded_to(each.candidate_scorer)) for each in (cut, narrow)
     )
     difference = 0.0
     for seed in range(COMPARED_SEEDS):
@@ -127,7 +129,9 @@ def _narrowed(cut: Cut, narrow: Cut, data: Path | None, say: Say) -> Narrowed:
     return Narrowed((cut.summary_bytes(sizes), narrow.summary_bytes(sizes)), difference, aucs)
 
 
-def test_aucs(ranker: Ranker, wide: Parts, narrow: Parts, path: Path | None) -> tuple[float, float]:
+def test_aucs(
+    ranker: Ranker, wide: EncoderThenScorer, narrow: EncoderThenScorer, path: Path | None
+) -> tuple[float, float]:
     """On MovieLens' test part, of a zoo model's parts with a float32 and with a narrower summary.
 
     Args:

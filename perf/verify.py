@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from cleave.builders.contract.manifest import check_one_build
-from cleave.builders.cut.proof import torch_outputs
+from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.names import PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
 from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
 from cleave.builders.spec import Ranker

@@ -17,8 +17,8 @@ import onnx
 from tqdm import tqdm
 
 from cleave.builders.cut.cut import Cut, cut_ranker
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_table import id_tensor, with_item_table
-from cleave.builders.cut.proof import Parts
 from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
@@ -165,7 +165,8 @@ def _int8_auc() -> Claim:
     for name in ZOO:
         cut = _cut(name)
         wide, narrow = (
-            Parts(each.history_encoder, each.candidate_scorer) for each in (cut, with_summary_dtype(cut, "int8"))
+            EncoderThenScorer(each.history_encoder, each.candidate_scorer)
+            for each in (cut, with_summary_dtype(cut, "int8"))
         )
         before, after = test_aucs(cut.ranker, wide, narrow, None)
         changes[name] = after - before

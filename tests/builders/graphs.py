@@ -12,8 +12,8 @@ from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.labels import Labels
-from cleave.builders.cut.proof import Parts
 from cleave.builders.export.torch_export import OPSET
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
@@ -98,7 +98,7 @@ def draw(batch: int, history: int, candidates: int, seed: int = 0) -> Arrays:
 
 
 def assert_parts_equal_whole(cut: Cut) -> None:
-    parts, whole = Parts(cut.history_encoder, cut.candidate_scorer), OnnxRunner(cut.whole)
+    parts, whole = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer), OnnxRunner(cut.whole)
     for sizes in ((1, 1, 1), (3, 7, 5), (2, 12, 4)):
         inputs = draw(*sizes)
         for name, expected in whole(inputs).items():

@@ -19,7 +19,7 @@ from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
 from cleave.builders.contract.manifest import Manifest
-from cleave.builders.cut.proof import cases_of
+from cleave.builders.cut.proof.prove import cases_of
 from cleave.builders.errors import CheckError
 from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE

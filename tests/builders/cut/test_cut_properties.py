@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from cleave.builders import Ranker
 from cleave.builders.cost.flops import MATRIX_PRODUCTS
 from cleave.builders.cut.cut import Cut, split
-from cleave.builders.cut.proof import Parts
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from tests.builders.random_graphs import CANDIDATES, CONTEXT, HISTORY, rankers
@@ -40,7 +40,7 @@ def test_any_graph_with_one_sequence_of_history_and_candidates_is_cut(case: tupl
 
 def check_cut(model: onnx.ModelProto, ranker: Ranker) -> None:
     cut = split(model, ranker)
-    parts = Parts(cut.history_encoder, cut.candidate_scorer)
+    parts = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
     assert parts.encode.inputs == [tensor.name for tensor in ranker.user]
     for part in (cut.history_encoder, cut.candidate_scorer):
         onnx.checker.check_model(part, full_check=True)
@@ -54,7 +54,7 @@ def drawn(ranker: Ranker, batch: int, history: int, context: int, candidates: in
     return draw_inputs(ranker, sizes, batch, np.random.default_rng(seed))
 
 
-def check_equal(cut: Cut, parts: Parts) -> None:
+def check_equal(cut: Cut, parts: EncoderThenScorer) -> None:
     whole = OnnxRunner(cut.whole)
     for sizes in SIZES:
         inputs = drawn(cut.ranker, *sizes)
@@ -62,7 +62,7 @@ def check_equal(cut: Cut, parts: Parts) -> None:
         np.testing.assert_allclose(parts(inputs)["scores"], expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def check_summary(cut: Cut, parts: Parts) -> None:
+def check_summary(cut: Cut, parts: EncoderThenScorer) -> None:
     for batch, *sizes in SIZES:
         kept = parts.encode(drawn(cut.ranker, batch, *sizes))
         for tensor in cut.summary:
@@ -71,7 +71,7 @@ def check_summary(cut: Cut, parts: Parts) -> None:
             assert kept[tensor.name].nbytes == batch * tensor.bytes_at(axes)
 
 
-def check_no_product_of_the_user(cut: Cut, parts: Parts) -> None:
+def check_no_product_of_the_user(cut: Cut, parts: EncoderThenScorer) -> None:
     """A product that reads data of the user alone, and whose size is the user's, belongs to the encoder."""
     of_user = {tensor.name for tensor in cut.summary}
     of_others = {tensor.name for tensor in cut.ranker.request + cut.ranker.candidate}

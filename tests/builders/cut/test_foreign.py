@@ -12,7 +12,7 @@ import pytest
 import cleave.builders.pipeline
 from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.cut import Cut, cut_ranker
-from cleave.builders.cut.proof import prove
+from cleave.builders.cut.proof.prove import prove
 from cleave.cli import main
 from tests.builders.models.din import NUM_CATEGORIES, NUM_ITEMS, ranker
 from tests.builders.models.foreign import MODULES, foreign_cut

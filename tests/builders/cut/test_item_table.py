@@ -10,8 +10,10 @@ import pytest
 
 from cleave.builders.cost.flops import MATRIX_PRODUCTS
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower, with_item_table
-from cleave.builders.cut.proof import ParityError, Parts, check_item_table
+from cleave.builders.cut.proof.agreement import ParityError
+from cleave.builders.cut.proof.item_table import check_item_table
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.spec import Tensor
@@ -49,7 +51,7 @@ def test_scores_are_those_of_the_whole_model(name: str, low: int, high: int) -> 
     cut = zoo_cut(name)
     items = catalogue(cut)
     tabled = with_item_table(cut, items)
-    parts = Parts(tabled.history_encoder, tabled.candidate_scorer)
+    parts = EncoderThenScorer(tabled.history_encoder, tabled.candidate_scorer)
     ids = np.random.default_rng(2).integers(low, high, (3, 17))
     ids[0, 0] = 7  # so that "both" has both
     inputs = requests(cut, items, ids)

@@ -16,7 +16,8 @@ from torch import Tensor as Values
 from torch import nn
 
 from cleave.builders.cut.cut import Cut, cut_ranker, split
-from cleave.builders.cut.proof import ParityError, prove
+from cleave.builders.cut.proof.agreement import ParityError
+from cleave.builders.cut.proof.prove import prove
 from cleave.builders.onnx_graph.session import RunError
 from tests.builders.graphs import graph, ranker
 from tests.builders.zoo.negative import self_attention_append

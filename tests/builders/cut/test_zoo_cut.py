@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.cut.proof import Parts
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs, repeated_for_candidates
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.zoo import ZOO
@@ -21,9 +21,9 @@ sizes = pytest.mark.parametrize(("batch", "events", "candidates"), [(1, 1, 1), (
 
 
 @functools.cache
-def parts(name: str) -> Parts:
+def parts(name: str) -> EncoderThenScorer:
     cut = zoo_cut(name)
-    return Parts(cut.history_encoder, cut.candidate_scorer)
+    return EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
 
 
 def draw(name: str, batch: int, events: int, candidates: int, padded: bool = False) -> Arrays:

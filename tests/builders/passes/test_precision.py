@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.cut.proof import Parts
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.onnx_graph.compare import TOLERANCES
 from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
@@ -40,8 +40,8 @@ def float64_scores(ranker: Ranker, inputs: Arrays) -> np.ndarray:  # type: ignor
     return scores
 
 
-def rounded_parts(cut: Cut) -> Parts:
-    return Parts(rounded_to(cut.history_encoder), rounded_to(cut.candidate_scorer))
+def rounded_parts(cut: Cut) -> EncoderThenScorer:
+    return EncoderThenScorer(rounded_to(cut.history_encoder), rounded_to(cut.candidate_scorer))
 
 
 @halves

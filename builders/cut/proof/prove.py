@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import torch
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.cut.item_table import id_tensor
-from cleave.builders.errors import CheckError
-from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
+from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
+from cleave.builders.cut.proof.agreement import ParityError, check_equal
+from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.spec import Axis, Ranker
@@ -24,10 +22,6 @@ PROPERTY_LENGTH = 7
 
 EXPORTER = "the exporter changed the model; look for control flow that depends on data or sizes"
 """Python's `if` on a size is exported as the branch that a small example took."""
-
-
-class ParityError(CheckError):
-    """Two ways to compute the same scores differ."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +46,22 @@ def prove(cut: Cut, seed: int = 0) -> list[Case]:
     whole = OnnxRunner(cut.whole)
     rng = np.random.default_rng(seed)
     check_whole(cut.ranker, whole, rng)
-    parts = Parts(cut.history_encoder, cut.candidate_scorer)
+    parts = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
     cases = []
     of_ranker = f"ranker {cut.ranker.name!r}"
     for batch, sizes in cases_of(cut.ranker):
         inputs = draw_inputs(cut.ranker, sizes, batch, rng, padded=batch > 1)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
         expected = whole(inputs)
-        _compare(torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
-        difference = _compare(
+        check_equal(torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
+        difference = check_equal(
             expected,
             parts(inputs),
             f"{of_ranker}: history encoder then candidate scorer ({where})",
             "the cut is wrong for this graph; please report it with the model",
         )
         if batch > 1:  # one user is encoded alone as it is
-            _compare(
+            check_equal(
                 expected,
                 parts.with_users_apart(inputs),
                 f"{of_ranker}: summaries encoded one user at a time ({where})",
@@ -75,24 +69,6 @@ def prove(cut: Cut, seed: int = 0) -> list[Case]:
             )
         cases.append(Case(batch, dict(sizes), difference))
     return cases
-
-
-class Parts:
-    """History encoder, then candidate scorer."""
-
-    def __init__(self, history_encoder: onnx.ModelProto, candidate_scorer: onnx.ModelProto) -> None:
-        self.encode = OnnxRunner(history_encoder)
-        self.score = OnnxRunner(candidate_scorer)
-
-    def __call__(self, inputs: Arrays) -> Arrays:
-        return self.score({**inputs, **self.encode(inputs)})
-
-    def with_users_apart(self, inputs: Arrays) -> Arrays:
-        """The outputs with every summary encoded alone, as a cache keeps it, and scored together."""
-        batch = len(inputs[self.encode.inputs[0]])
-        kept = [self.encode({name: inputs[name][[user]] for name in self.encode.inputs}) for user in range(batch)]
-        summary = {name: np.concatenate([single[name] for single in kept]) for name in self.encode.outputs}
-        return self.score({**inputs, **summary})
 
 
 def check_whole(ranker: Ranker, whole: OnnxRunner, rng: np.random.Generator) -> None:
@@ -108,7 +84,7 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, rng: np.random.Generator) -> 
     expected, exported = torch_outputs(ranker, inputs), whole(inputs)
     _check_finite(ranker, expected)
     _check_finite(ranker, exported)
-    _compare(
+    check_equal(
         expected,
         exported,
         f"ranker {ranker.name!r}: ONNX against torch",
@@ -146,7 +122,7 @@ def _check_joint(ranker: Ranker, whole: OnnxRunner, sizes: Mapping[str, int], rn
     inputs = draw_inputs(ranker, sizes, 1, rng)
     together = whole(inputs)
     alone = whole(repeated_for_candidates(ranker, inputs))
-    _compare(
+    check_equal(
         {name: np.swapaxes(scores, 0, 1) for name, scores in alone.items()},
         together,
         f"ranker {ranker.name!r}: candidates scored together against one by one",
@@ -163,7 +139,7 @@ def _check_padding(ranker: Ranker, whole: OnnxRunner, inputs: Arrays) -> None:
         if size == axis.max:
             continue
         padded = {tensor.name: _padded(tensor.axes, axis, inputs[tensor.name], tensor.pad) for tensor in ranker.inputs}
-        _compare(
+        check_equal(
             expected,
             {
                 tensor.name: _cut_back(tensor.axes, axis, scores, size)
@@ -191,14 +167,6 @@ def _cut_back(axes: tuple[Axis | int, ...], axis: Axis, array: AnyArray, size: i
     return array
 
 
-def torch_outputs(ranker: Ranker, inputs: Arrays) -> Arrays:
-    """The outputs of the module by name."""
-    with torch.no_grad():
-        outputs = ranker.module.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
-    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    return {tensor.name: value.numpy() for tensor, value in zip(ranker.output, outputs, strict=True)}
-
-
 def cases_of(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
     """All axes at min, at opt and at max: one user without padding, and several with, where the shapes are small."""
     return [
@@ -208,47 +176,3 @@ def cases_of(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
         (2, ranker.sizes("opt")),
         (1, ranker.sizes("max")),
     ]
-
-
-def _compare(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
-    """The largest difference, relative to values above 1."""
-    largest = 0.0
-    for name, values in expected.items():
-        found = largest_difference(name, values, got[name])
-        if said := found.beyond(TOLERANCES["float32"]):
-            raise ParityError(f"{where}: {said}; {remedy}")
-        largest = max(largest, found.size)
-    return largest
-
-
-def check_item_table(cut: Cut, items: Arrays, seed: int = 0) -> None:
-    """Check that a scorer with an item table scores as the whole model does: known items, unknown ones, and both.
-
-    Args:
-        cut: with the table in its scorer.
-        items: the catalogue, every candidate input by name, `[items, ...]`.
-
-    Raises:
-        ParityError: a score differs.
-    """
-    ranker, rng = cut.ranker, np.random.default_rng(seed)
-    whole, parts = OnnxRunner(cut.whole), Parts(cut.history_encoder, cut.candidate_scorer)
-    count = len(next(iter(items.values())))
-    sizes = ranker.sizes("opt")
-    shape = (2, sizes[ranker.candidate_axis.name])
-    for share in (1.0, 0.5, 0.0):
-        inputs = draw_inputs(ranker, sizes, shape[0], rng, padded=True)
-        known = rng.random(shape) < share
-        rows = rng.integers(0, count, shape)
-        for name, values in items.items():
-            drawn = inputs[name]
-            if name == id_tensor(ranker).name:
-                drawn = np.asarray(int(values.max()) + 1 + rng.integers(0, count, shape), drawn.dtype)
-            chosen = known.reshape(*shape, *[1] * (drawn.ndim - 2))
-            inputs[name] = np.where(chosen, values[rows], drawn)
-        _compare(
-            whole(inputs),
-            parts(inputs),
-            f"ranker {ranker.name!r}: item table, {share:.0%} of the candidates in it",
-            "the item tower depends on more than the item; please report it with the model",
-        )
