@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx
 
 from cleave.builders.names import BATCH
-from cleave.builders.onnx_graph.sizes import Probe, Size, product
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.sizes import Size, product
 
 DATA_MOVEMENT = frozenset(
     "Cast Concat Constant ConstantOfShape Expand Flatten Gather GatherElements GatherND Identity OneHot Pad Range "

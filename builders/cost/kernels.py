@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from cleave.builders.cost import flops as cost
-from cleave.builders.onnx_graph.sizes import Probe, Size, product
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.sizes import Size, product
 
 VIEWS = frozenset(["Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"])
 """Operators that give data another name or shape, and move none of it."""
@@ -55,8 +56,8 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Part:
-    """The kernels of one part of a model; `uncounted` names the nodes of unknown work, which are in none."""
+class KernelSet:
+    """The kernels of a set of nodes; `uncounted` names the nodes of unknown work, which are in none."""
 
     spelled_out: tuple[Kernel, ...]
     """As the graph has it."""
@@ -67,16 +68,16 @@ class Part:
     """Of all its weights, tables included, in the type that the graph has them in."""
 
 
-def part_from_nodes(
+def kernels_from_nodes(
     nodes: Sequence[onnx.NodeProto], outputs: Iterable[str], model: onnx.ModelProto, probe: Probe
-) -> Part:
+) -> KernelSet:
     """The kernels of some nodes of `model`, in graph order.
 
     Args:
         outputs: tensors that are needed besides what these nodes read of each other.
         probe: the sizes of the tensors of `model`.
     """
-    return _Kernels(nodes, outputs, model, probe).part()
+    return _Kernels(nodes, outputs, model, probe).kernel_set()
 
 
 class _Kernels:
@@ -96,12 +97,12 @@ class _Kernels:
                 self.readers.setdefault(name, []).append(id(node))
         self.outputs = {self._data(name) for name in outputs}
 
-    def part(self) -> Part:
+    def kernel_set(self) -> KernelSet:
         spelled_out, uncounted = self._counted(self._groups(attention=False))
         with_attention, _ = self._counted(self._groups(attention=True))
         read = {name for node in self.nodes for name in node.input if name in self.stored}
         weight_bytes = sum(self._elements(name).at({}) * self.probe.dtypes[name].itemsize for name in read)
-        return Part(spelled_out, with_attention, uncounted, weight_bytes)
+        return KernelSet(spelled_out, with_attention, uncounted, weight_bytes)
 
     def _groups(self, attention: bool) -> list[list[onnx.NodeProto]]:
         """The nodes of each kernel."""

@@ -8,7 +8,8 @@ import onnx
 
 from cleave.builders.cost.kernels import VIEWS
 from cleave.builders.onnx_graph.edit import element_types
-from cleave.builders.onnx_graph.sizes import Probe, Size, product
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.sizes import Size, product
 
 
 class Activations:

@@ -15,16 +15,17 @@ import onnx
 from onnx import AttributeProto
 
 from cleave.builders.cost.flops import ArmFlops, Flops
-from cleave.builders.cost.kernels import Part, part_from_nodes
+from cleave.builders.cost.kernels import KernelSet, kernels_from_nodes
 from cleave.builders.cut.joint_sequence import split_rows
 from cleave.builders.cut.labels import Labels
 from cleave.builders.cut.min_cut import Boundary, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.export.id_ranges import with_id_ranges
-from cleave.builders.export.torch_export import onnx_from_ranker, scope_of
+from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER
-from cleave.builders.onnx_graph.sizes import Probe, probe
+from cleave.builders.onnx_graph.probe import Probe, probe
+from cleave.builders.onnx_graph.scopes import scope_of
 from cleave.builders.passes.additive_masks import additive_masks
 from cleave.builders.spec import Ranker
 
@@ -61,7 +62,7 @@ class Cut:
     summary: tuple[SummaryTensor, ...]
     flops: dict[str, Flops]
     """`whole`, `history_encoder`, `item_tower` and, without it, `candidate_scorer`."""
-    parts: dict[str, Part]
+    parts: dict[str, KernelSet]
     """The kernels of the three graphs: `whole`, `history_encoder` and `candidate_scorer`, item tower included."""
     first_mix: Mix | None
     analysis: Analysis = field(repr=False)
@@ -126,7 +127,7 @@ def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
         summary=summary,
         flops=_flops(whole, of_whole.probe, analysis, encoder, scorer),
         parts={
-            "whole": part_from_nodes(whole.graph.node, _outputs(ranker), whole, of_whole.probe),
+            "whole": kernels_from_nodes(whole.graph.node, _outputs(ranker), whole, of_whole.probe),
             "history_encoder": _part(encoder, [tensor.source for tensor in summary], analysis),
             "candidate_scorer": _part(scorer, _outputs(ranker), analysis),
         },
@@ -206,11 +207,11 @@ def _outputs(ranker: Ranker) -> list[str]:
     return [tensor.name for tensor in ranker.output]
 
 
-def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> Part:
+def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> KernelSet:
     """The kernels of a part: the nodes of the analyzed graph, of which alone the sizes are known, that are in it."""
     names = {node.name for node in graph.graph.node}
     nodes = [node for node in analysis.model.graph.node if node.name in names]
-    return part_from_nodes(nodes, outputs, analysis.model, analysis.probe)
+    return kernels_from_nodes(nodes, outputs, analysis.model, analysis.probe)
 
 
 def _first_mix(model: onnx.ModelProto, ranker: Ranker, labels: Labels) -> Mix | None:

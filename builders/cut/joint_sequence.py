@@ -17,8 +17,9 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from cleave.builders.cut.labels import Labels
+from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.size_nodes import SizeNodes, reshape_target
-from cleave.builders.onnx_graph.sizes import Probe, Size, product
+from cleave.builders.onnx_graph.sizes import Size, product
 
 ELEMENTWISE = frozenset(
     "Abs Add And Cast Ceil Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish "

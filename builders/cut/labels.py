@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx
 
 from cleave.builders.names import BATCH, Role
-from cleave.builders.onnx_graph.sizes import Probe, Size
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.spec import Axis, Ranker
 
 

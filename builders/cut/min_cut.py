@@ -10,10 +10,11 @@ import onnx
 from cleave.builders.cost import flops as cost
 from cleave.builders.cut.labels import Labels
 from cleave.builders.errors import BuilderError
-from cleave.builders.export.torch_export import is_within, scope_of
 from cleave.builders.names import BATCH
-from cleave.builders.onnx_graph.batch_axis import layout_of
-from cleave.builders.onnx_graph.sizes import Probe, Size
+from cleave.builders.onnx_graph.batch_axis import batch_axis_of
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.scopes import is_within, scope_of
+from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.spec import Ranker
 
 FLOPS_PER_KEPT_BYTE = 4
@@ -151,7 +152,7 @@ class Boundary:
     def _is_keepable(self, shape: tuple[Size, ...]) -> bool:
         """Of a user: one row per user, wherever the batch is. Of an item: one row of a fixed size each."""
         if self.role == "user":
-            return layout_of(shape) is not None
+            return batch_axis_of(shape) is not None
         if not shape or shape[0].axis != BATCH:
             return False
         varying = [size.axis for size in shape[1:] if size.constant is None]

@@ -9,9 +9,10 @@ import onnx_graphsurgeon as gs
 
 from cleave.builders.cut.labels import Labels
 from cleave.builders.errors import BuilderError
-from cleave.builders.onnx_graph.batch_axis import Layout, layout_of
+from cleave.builders.onnx_graph.batch_axis import BatchAxis, batch_axis_of
+from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.size_nodes import MissingAxisError, SizeNodes, reshape_target
-from cleave.builders.onnx_graph.sizes import Probe, Size
+from cleave.builders.onnx_graph.sizes import Size
 
 
 class ExtractError(BuilderError):
@@ -55,15 +56,15 @@ class _Extraction:
         self.producers = {tensor.name: node for node in self.source.nodes for tensor in node.outputs}
 
     def run(self, inputs: Sequence[str], outputs: Mapping[str, str], renamed: Mapping[str, str]) -> onnx.ModelProto:
-        self.layouts = {name: self._layout(name) for name in (*inputs, *outputs)}
+        self.batch_axes = {name: self._batch_axis(name) for name in (*inputs, *outputs)}
         for name in inputs:
-            dims = self.layouts[name].kept
+            dims = self.batch_axes[name].batch_first
             variable = gs.Variable(renamed.get(name, name), self.probe.dtypes[name], _symbols(dims))
             self.part.inputs.append(variable)
             self.made[name] = variable
         self.size_nodes = SizeNodes(self.part, self._axis_sources(inputs), "sizes")
         for name in inputs:
-            self.made[name] = self._from_batch_first(self.made[name], self.layouts[name])
+            self.made[name] = self._from_batch_first(self.made[name], self.batch_axes[name])
         needed = self._needed(outputs)
         for node in self.source.nodes:
             if id(node) in needed:
@@ -142,8 +143,8 @@ class _Extraction:
 
     def _output(self, name: str, renamed: str) -> gs.Variable:
         """An output under its name in the part; a tensor that only passes through needs a node to be one."""
-        made = self._to_batch_first(self.made[name], self.layouts[name])
-        dtype, symbols = self.probe.dtypes[name], _symbols(self.layouts[name].kept)
+        made = self._to_batch_first(self.made[name], self.batch_axes[name])
+        dtype, symbols = self.probe.dtypes[name], _symbols(self.batch_axes[name].batch_first)
         if any(made is tensor for tensor in self.part.inputs) or any(made is tensor for tensor in self.part.outputs):
             output = gs.Variable(renamed, dtype, symbols)
             self.part.nodes.append(gs.Node("Identity", f"pass/{renamed}", {}, [made], [output]))
@@ -151,18 +152,18 @@ class _Extraction:
         made.name, made.dtype, made.shape = renamed, dtype, symbols
         return made
 
-    def _layout(self, name: str) -> Layout:
-        layout = layout_of(self.probe.shape(name) or ())
-        assert layout is not None
-        return layout
+    def _batch_axis(self, name: str) -> BatchAxis:
+        axis = batch_axis_of(self.probe.shape(name) or ())
+        assert axis is not None
+        return axis
 
-    def _to_batch_first(self, tensor: gs.Tensor, layout: Layout) -> gs.Tensor:
-        apart = self._reshaped(tensor, layout.dims, layout.apart)
-        return self._transposed(apart, layout.to_first)
+    def _to_batch_first(self, tensor: gs.Tensor, axis: BatchAxis) -> gs.Tensor:
+        unfolded = self._reshaped(tensor, axis.dims, axis.unfolded)
+        return self._transposed(unfolded, axis.to_first)
 
-    def _from_batch_first(self, tensor: gs.Tensor, layout: Layout) -> gs.Tensor:
-        apart = self._transposed(tensor, layout.from_first)
-        return self._reshaped(apart, layout.apart, layout.dims)
+    def _from_batch_first(self, tensor: gs.Tensor, axis: BatchAxis) -> gs.Tensor:
+        unfolded = self._transposed(tensor, axis.from_first)
+        return self._reshaped(unfolded, axis.unfolded, axis.dims)
 
     def _reshaped(self, tensor: gs.Tensor, given: Sequence[Size], wanted: Sequence[Size]) -> gs.Tensor:
         if given == wanted:
@@ -182,7 +183,7 @@ class _Extraction:
     def _axis_sources(self, inputs: Sequence[str]) -> dict[str, tuple[gs.Tensor, int]]:
         sources: dict[str, tuple[gs.Tensor, int]] = {}
         for name in inputs:
-            for place, size in enumerate(self.layouts[name].kept):
+            for place, size in enumerate(self.batch_axes[name].batch_first):
                 if size.axis is not None:
                     sources.setdefault(size.axis, (self.made[name], place))
         return sources

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 
 from cleave.builders.cost import flops as cost
-from cleave.builders.export.torch_export import is_within, scope_of
 from cleave.builders.names import BATCH
-from cleave.builders.onnx_graph.batch_axis import layout_of
-from cleave.builders.onnx_graph.sizes import Probe, Size, product
+from cleave.builders.onnx_graph.batch_axis import batch_axis_of
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.scopes import is_within, scope_of
+from cleave.builders.onnx_graph.sizes import Size, product
 from cleave.builders.spec import Ranker
 
 
@@ -48,9 +49,9 @@ def name_summary(kept: list[str], model: onnx.ModelProto, probe: Probe, ranker: 
         name = _semantic_name(source, producers, ranker, dtype)
         taken[name] += 1
         unique = name if taken[name] == 1 else f"{name}_{taken[name]}"
-        layout = layout_of(probe.shape(source) or ())
-        assert layout is not None
-        summary.append(SummaryTensor(unique, dtype, layout.kept, source))
+        axis = batch_axis_of(probe.shape(source) or ())
+        assert axis is not None
+        summary.append(SummaryTensor(unique, dtype, axis.batch_first, source))
     return tuple(summary)
 
 

@@ -78,16 +78,6 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
     return model
 
 
-def scope_of(node: onnx.NodeProto) -> str:
-    """The path of the torch module that a node of an exported graph comes from: what its name begins with."""
-    return node.name.split("/")[0]
-
-
-def is_within(scope: str, path: str) -> bool:
-    """Whether a module path is `path` or below it."""
-    return scope == path or scope.startswith(f"{path}.")
-
-
 def fingerprint_of(models: Iterable[onnx.ModelProto]) -> str:
     """A digest of weights and graphs: equal for equal models, whenever and wherever they are exported."""
     digest = hashlib.sha256()

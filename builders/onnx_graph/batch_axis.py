@@ -10,23 +10,23 @@ from cleave.builders.onnx_graph.sizes import Size
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where a tensor of a graph has the batch, and what it looks like with the batch first.
+class BatchAxis:
+    """Where a tensor has its batch axis, and its shape with the batch first.
 
-    Modules that put the sequence first have it second, and `nn.MultiheadAttention` has it in `batch * heads`, users
-    outside and heads inside.
+    Modules that put the sequence first have the batch second, and `nn.MultiheadAttention` has it in an axis of size
+    `batch * heads`, in which the heads of one user are neighbours.
     """
 
     dims: tuple[Size, ...]
     """The shape in the graph."""
     place: int
-    """Which of `dims` holds the batch."""
+    """The place in `dims` of the axis that holds the batch."""
     factor: int
-    """How many times the size of the batch it is."""
+    """The size of that axis divided by the size of the batch."""
 
     @property
-    def apart(self) -> tuple[Size, ...]:
-        """The shape with the factor as an axis of its own, right after the batch."""
+    def unfolded(self) -> tuple[Size, ...]:
+        """The shape with `factor` as an axis of its own, right after the batch."""
         if self.factor == 1:
             return self.dims
         middle = (Size.of(BATCH), Size.of(self.factor))
@@ -34,26 +34,26 @@ class Layout:
 
     @property
     def to_first(self) -> list[int]:
-        """The permutation of `apart` that puts the batch first."""
-        return [self.place, *(place for place in range(len(self.apart)) if place != self.place)]
+        """The permutation of the axes of `unfolded` that puts the batch first."""
+        return [self.place, *(place for place in range(len(self.unfolded)) if place != self.place)]
 
     @property
     def from_first(self) -> list[int]:
-        """The permutation back."""
-        return [self.to_first.index(place) for place in range(len(self.apart))]
+        """The inverse permutation of `to_first`."""
+        return [self.to_first.index(place) for place in range(len(self.unfolded))]
 
     @property
-    def kept(self) -> tuple[Size, ...]:
+    def batch_first(self) -> tuple[Size, ...]:
         """The shape with the batch first."""
-        return tuple(self.apart[place] for place in self.to_first)
+        return tuple(self.unfolded[place] for place in self.to_first)
 
 
-def layout_of(dims: Sequence[Size]) -> Layout | None:
-    """The layout of a tensor of this shape; None where it is not made of one row per user."""
+def batch_axis_of(dims: Sequence[Size]) -> BatchAxis | None:
+    """The batch axis of a tensor of this shape; None where the tensor does not consist of one row per user."""
     places = [place for place, size in enumerate(dims) if BATCH in size.axes]
     if len(places) != 1:
         return None
     terms = dims[places[0]].terms
     if len(terms) != 1 or terms[0][0] != (BATCH,):
         return None
-    return Layout(tuple(dims), places[0], terms[0][1])
+    return BatchAxis(tuple(dims), places[0], terms[0][1])

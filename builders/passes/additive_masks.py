@@ -7,8 +7,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from cleave.builders.names import BATCH
+from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import AnyArray
-from cleave.builders.onnx_graph.sizes import Probe, product
+from cleave.builders.onnx_graph.sizes import product
 
 NEVER_READ = -1e30
 """A masked weight at or below this is exactly itself after adding any real one: float32 has no digits left for it."""

@@ -26,7 +26,7 @@ from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.edit import HALVES, element_types, largest_number, replace_nodes
-from cleave.builders.onnx_graph.sizes import Probe
+from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.passes.fold_constants import folded
 
 PRECISIONS = ("float32", "float16", "bfloat16")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cleave.builders.cost.kernels import Kernel, Part
+from cleave.builders.cost.kernels import Kernel, KernelSet
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
@@ -215,12 +215,12 @@ def gpu(name: str) -> Machine:
     return GPUS[name.upper()]
 
 
-def kernels_in(part: Part, precision: str) -> tuple[Kernel, ...]:
+def kernels_in(part: KernelSet, precision: str) -> tuple[Kernel, ...]:
     """The kernels that an engine has for a part."""
     return part.with_attention if precision in ATTENTION_KERNELS else part.spelled_out
 
 
-def time_of_part(part: Part, machine: Machine, precision: str, sizes: Mapping[str, int]) -> Time:
+def time_of_part(part: KernelSet, machine: Machine, precision: str, sizes: Mapping[str, int]) -> Time:
     """What one run of a part takes; `sizes` gives the batch, too."""
     compute = memory = 0.0
     kernels = kernels_in(part, precision)

@@ -17,7 +17,7 @@ from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.files import read_records, write_records
 from cleave.builders.load import random_ranker, zoo_sizes
-from cleave.builders.onnx_graph.sizes import probe
+from cleave.builders.onnx_graph.probe import probe
 from cleave.builders.spec import Ranker
 from cleave.builders.training import data
 from cleave.builders.training.train import Settings, train

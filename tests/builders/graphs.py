@@ -15,9 +15,9 @@ from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.labels import Labels
 from cleave.builders.export.torch_export import OPSET
+from cleave.builders.onnx_graph.probe import Probe, probe
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.onnx_graph.sizes import Probe, probe
 
 WIDTH = 4
 NUM_IDS = 10

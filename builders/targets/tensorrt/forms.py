@@ -9,7 +9,7 @@ import onnx
 from cleave.builders.cost.peak_memory import Activations
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import BATCH, WHOLE
-from cleave.builders.onnx_graph.sizes import Probe
+from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.passes.fused_attention import with_attention
 from cleave.builders.passes.tensorrt_graph import tensorrt_graph
 from cleave.builders.spec import Ranker

@@ -19,7 +19,8 @@ from cleave.builders.cost.flops import (
     flops_of_node,
     weight_bytes,
 )
-from cleave.builders.onnx_graph.sizes import Probe, Size
+from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.onnx_graph.sizes import Size
 from tests.builders.graphs import analyzed, graph
 
 REST = " scores = ReduceSum<keepdims=0>(features, last)"

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cleave.builders.cost.kernels import Part, part_from_nodes
+from cleave.builders.cost.kernels import KernelSet, kernels_from_nodes
 from tests.builders.graphs import analyzed, graph
 
 N, M = 6, 5
 SIZES = {"batch": 1, "history": N, "candidates": M}
 
 
-def part(body: str, **weights: NDArray[Any]) -> Part:
+def part(body: str, **weights: NDArray[Any]) -> KernelSet:
     model = graph(body, **weights)
-    return part_from_nodes(model.graph.node, ["scores"], model, analyzed(model)[0])
+    return kernels_from_nodes(model.graph.node, ["scores"], model, analyzed(model)[0])
 
 
-def nodes(found: Part) -> list[list[str]]:
+def nodes(found: KernelSet) -> list[list[str]]:
     return [[name.rpartition("/")[2].rpartition("_")[0] for name in kernel.nodes] for kernel in found.spelled_out]
 
 

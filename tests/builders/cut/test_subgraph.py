@@ -1,4 +1,4 @@
-"""Parts of graphs: sizes read anew from their own inputs, tensors that only pass through, layouts and back."""
+"""Parts of graphs: sizes read anew from their own inputs, tensors that only pass through, and the batch put first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cleave.builders.cut.subgraph import ExtractError, extract_graph
-from cleave.builders.onnx_graph.batch_axis import layout_of
+from cleave.builders.onnx_graph.batch_axis import batch_axis_of
 from cleave.builders.onnx_graph.random_inputs import Arrays
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.onnx_graph.sizes import Size
@@ -104,25 +104,25 @@ def shapes(draw_value: st.DrawFn) -> tuple[list[Size], list[int]]:
 
 
 def batch_first(array: NDArray[np.float64], dims: list[Size]) -> NDArray[np.float64]:
-    layout = layout_of(dims)
-    assert layout is not None
-    return array.reshape([size.at({"batch": 5, "history": 4}) for size in layout.apart]).transpose(layout.to_first)
+    axis = batch_axis_of(dims)
+    assert axis is not None
+    return array.reshape([size.at({"batch": 5, "history": 4}) for size in axis.unfolded]).transpose(axis.to_first)
 
 
 @given(shapes())
-def test_layouts_lead_there_and_back(case: tuple[list[Size], list[int]]) -> None:
+def test_putting_the_batch_first_can_be_undone(case: tuple[list[Size], list[int]]) -> None:
     dims, sizes = case
-    layout = layout_of(dims)
-    assert layout is not None
+    axis = batch_axis_of(dims)
+    assert axis is not None
     array = np.arange(np.prod(sizes), dtype=np.float64).reshape(sizes)
     kept = batch_first(array, dims)
-    assert [size.at({"batch": 5, "history": 4}) for size in layout.kept] == list(kept.shape)
+    assert [size.at({"batch": 5, "history": 4}) for size in axis.batch_first] == list(kept.shape)
     assert kept.shape[0] == 5
-    np.testing.assert_array_equal(kept.transpose(layout.from_first).reshape(sizes), array)
+    np.testing.assert_array_equal(kept.transpose(axis.from_first).reshape(sizes), array)
 
 
 @given(shapes())
-def test_rows_of_a_layout_are_users(case: tuple[list[Size], list[int]]) -> None:
+def test_rows_of_the_batch_axis_are_users(case: tuple[list[Size], list[int]]) -> None:
     """Users lie outside what they share an axis with."""
     dims, sizes = case
     place = next(place for place, size in enumerate(dims) if "batch" in size.axes)
@@ -144,5 +144,5 @@ def test_rows_of_a_layout_are_users(case: tuple[list[Size], list[int]]) -> None:
         [Size.of("batch") + Size.of(1)],
     ],
 )
-def test_what_is_not_one_row_per_user_has_no_layout(dims: list[Size]) -> None:
-    assert layout_of(dims) is None
+def test_what_is_not_one_row_per_user_has_no_batch_axis(dims: list[Size]) -> None:
+    assert batch_axis_of(dims) is None

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleave.builders import Axis, Ranker, Tensor
+from cleave.builders.onnx_graph.probe import probe
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner, RunError
 from cleave.builders.onnx_graph.size_nodes import COPY, INFER, MissingAxisError, SizeNodes, reshape_target
-from cleave.builders.onnx_graph.sizes import Size, probe, product
+from cleave.builders.onnx_graph.sizes import Size, product
 from tests.builders.graphs import graph, ranker
 
 AXES = ("batch", "history", "candidates")

@@ -15,9 +15,9 @@ from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.onnx_graph.compare import TOLERANCES
 from cleave.builders.onnx_graph.edit import element_types
+from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.onnx_graph.sizes import Probe
 from cleave.builders.passes.precision import PrecisionError, cut_with_precision, rounded_to, with_precision
 from cleave.builders.pipeline import Request
 from cleave.builders.spec import Ranker

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from cleave.builders.cost.kernels import Kernel, Part
+from cleave.builders.cost.kernels import Kernel, KernelSet
 from cleave.builders.cut.cut import Cut
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.predict.roofline import (
@@ -32,8 +32,8 @@ def kernel(matrix: int = 0, vector: int = 0, floats: int = 0, other: int = 0, we
     return Kernel(("node",), of_matrices, of_vectors, elements, others, weights)
 
 
-def part(*kernels: Kernel) -> Part:
-    return Part(kernels, kernels, (), 0)
+def part(*kernels: Kernel) -> KernelSet:
+    return KernelSet(kernels, kernels, (), 0)
 
 
 def test_a_kernel_takes_what_bounds_it_and_its_launch() -> None:
