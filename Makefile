@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes, as servers are waited for; tests that share one run in the same.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 # "VAR=value make" changes nothing tracked: these are the same on every machine.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo bench test lint format clean
+.PHONY: help setup demo bench test test-all lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -24,8 +26,11 @@ demo: setup ## Rank the MovieLens catalogue for a user on a real Triton server a
 bench: setup ## Measure every arm of append and vista with perf_analyzer: a report in .cleave/bench/smoke
 	$(BIN)/cleave bench smoke
 
-test: setup lint ## Run the linters, the type checker and all tests
-	$(BIN)/pytest
+test: setup lint ## Run the linters, the type checker and the tests but the long ones
+	$(PYTEST) -m 'not long'
+
+test-all: setup lint ## Run the linters, the type checker and all tests, more examples of each property among them
+	$(PYTEST) --hypothesis-profile thorough
 
 lint: setup ## Run ruff and mypy
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cleave.serving.server.loaded_models import models_of
 from cleave.serving.server.log import tail
@@ -18,6 +19,23 @@ from tests.clients.fake_triton import FakeTriton
 
 Serve = Callable[..., TritonServer]
 _running: list[TritonServer] = []
+
+SHARED = ("zoo_server", "cached_server", "toy_server")
+"""Fixtures that are dear: the tests of each run in one process, where tests run in several."""
+
+# What a pull request needs to know soon; `make test-all` looks harder.
+settings.register_profile("quick", max_examples=25)
+settings.register_profile("thorough", max_examples=100)
+settings.load_profile("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `pytest --dist loadgroup`: by the dear fixture that they share, or else by their file."""
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        group = next((name for name in SHARED if name in used), item.nodeid.split("::")[0])
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

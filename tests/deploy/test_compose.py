@@ -28,7 +28,7 @@ def test_there_is_a_server_for_each_target_and_a_profile_for_each_server() -> No
         assert (DEPLOY / server["build"]["context"]).resolve() == ROOT
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - SERVERS.keys())
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - SERVERS.keys()))
 def test_images_are_pinned(name: str) -> None:
     assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
 
