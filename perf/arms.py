@@ -1,4 +1,4 @@
-"""The ways to serve one model: which served model each asks, and in which rows."""
+"""How each arm is sent: a request as the rows of a batch, and what asks a server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.names import UNCACHED, USER_ID, WHOLE
-from cleave.builders.predict.roofline import PER_CANDIDATE_ROWS
+from cleave.builders.names import USER_ID
+from cleave.builders.predict.arms import ARMS, PER_CANDIDATE_ROWS, Arm, Sent
 from cleave.builders.spec import Ranker
 from cleave.clients import RankerClient
 from cleave.clients.padding import padded, requests_from_arrays, slices
@@ -56,33 +56,6 @@ def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> Request:
     return Request(user, request, candidates)
 
 
-@dataclass(frozen=True)
-class Arm:
-    """A way to serve a ranker.
-
-    Args:
-        name: as reports call it.
-        suffix: of the served model's name, after the ranker's.
-        rows: the rows that hold one user's request, padded as the client pads them, in the order of the candidates;
-            as many as fill batches of the size given.
-        batch: the number of rows in a message, for these requests and of a model that takes so many.
-    """
-
-    name: str
-    suffix: str
-    rows: Callable[[Signature, Request, int], list[Row]]
-    batch: Callable[[Sequence[Request], int], int]
-
-    @property
-    def keeps_summaries(self) -> bool:
-        """Whether users are known by their id."""
-        return self.rows is _named_row
-
-    def model(self, ranker: str) -> str:
-        """The served model's name."""
-        return f"{ranker}{self.suffix}"
-
-
 def _one_row(signature: Signature, request: Request, batch: int = 1) -> list[Row]:
     """A row with every candidate: of the whole model that is one pass, of an ensemble encoder and scorer."""
     arrays = {
@@ -122,31 +95,35 @@ def _rows_at_a_time(requests: Sequence[Request], max_batch_size: int) -> int:
     return min(range(most, most // 2, -1), key=lambda rows: sum(-count % rows for count in counts))
 
 
-BASELINE = "per_candidate"
-"""The arm that ratios are taken to."""
+Rows = Callable[[Signature, Request, int], list[Row]]
+"""The rows that hold one user's request, padded as the client pads them, in the order of the candidates; as many as
+fill batches of the size given."""
+BatchSize = Callable[[Sequence[Request], int], int]
+"""The number of rows in a message, for these requests and of a model that takes so many."""
 
-LITSERVE = "litserve"
-"""The arm of another server, and the package that it is: see `cleave.perf.run.litserve`."""
-
-ARMS = {
-    arm.name: arm
-    for arm in (
-        Arm(BASELINE, WHOLE, _row_per_candidate, _rows_at_a_time),
-        Arm("single_pass", WHOLE, _one_row, _single),
-        Arm("uncached", UNCACHED, _one_row, _single),
-        Arm("cached", "", _named_row, _single),
-    )
+_SENT: dict[Sent, tuple[Rows, BatchSize]] = {
+    "row": (_one_row, _single),
+    "row_and_user_id": (_named_row, _single),
+    "row_per_candidate": (_row_per_candidate, _rows_at_a_time),
 }
-ARM_NAMES = (*ARMS, LITSERVE)
-"""Of all arms, those that Triton serves first."""
+
+
+def rows_of(arm: Arm, signature: Signature, request: Request, batch: int) -> list[Row]:
+    """One user's request as the arm sends it: see `Rows`."""
+    rows, _ = _SENT[arm.sent]
+    return rows(signature, request, batch)
+
+
+def batch_of(arm: Arm, requests: Sequence[Request], max_batch_size: int) -> int:
+    """The rows of a message of the arm: see `BatchSize`."""
+    _, size = _SENT[arm.sent]
+    return size(requests, max_batch_size)
 
 
 def arm_named(name: str) -> Arm:
     """Raises: PerfError: there is no such arm."""
-    if name == LITSERVE:
-        return Arm(LITSERVE, "", _one_row, _single)
     if name not in ARMS:
-        raise PerfError(f"arm {name!r}: expected one of {', '.join(ARM_NAMES)}; correct --arms")
+        raise PerfError(f"arm {name!r}: expected one of {', '.join(ARMS)}; correct --arms")
     return ARMS[name]
 
 
@@ -172,8 +149,8 @@ class ArmClient:
     def scores(self, request: Request) -> Array:
         """The first output of the model, [num_candidates]."""
         signature = self.signature
-        size = self.arm.batch([request], signature.max_batch_size)
-        rows = self.arm.rows(signature, request, size)
+        size = batch_of(self.arm, [request], signature.max_batch_size)
+        rows = rows_of(self.arm, signature, request, size)
         output = next(iter(signature.candidate_outputs))
         scores = []
         for first in range(0, len(rows), size):

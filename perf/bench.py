@@ -18,9 +18,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cleave.builders.predict.roofline import Machine
+from cleave.builders.names import WHOLE
+from cleave.builders.predict.arms import LITSERVE, Arm
+from cleave.builders.predict.processors import Processor
 from cleave.perf.analyzer.run import Analyzer, find_analyzer
-from cleave.perf.arms import ARMS, LITSERVE, Arm, arm_named
+from cleave.perf.arms import arm_named
 from cleave.perf.errors import PerfError
 from cleave.perf.machine import environment
 from cleave.perf.machine.peaks import best_of
@@ -152,7 +154,7 @@ class ModelRun:
     out: Path
     progress: tqdm[Any]
 
-    def measure(self, counters: Counters, litserve: LitServeServer | None) -> Callable[[Machine], Report]:
+    def measure(self, counters: Counters, litserve: LitServeServer | None) -> Callable[[Processor], Report]:
         """From the machine's limits to the model's part of the report."""
         name = self.subject.ranker_name
         rounds = {(place, number): self._kept(place, number) for number in self._numbers for place in self._places}
@@ -181,7 +183,7 @@ class ModelRun:
             plans=plans,
             rounds=rounds,
             differences=differences,
-            engines=is_engine(counters.url, ARMS["single_pass"].model(name)),
+            engines=is_engine(counters.url, f"{name}{WHOLE}"),
         )
 
     @property

@@ -6,7 +6,8 @@ import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
-from cleave.perf.arms import ARMS, ArmClient, Request
+from cleave.builders.predict.arms import TRITON_ARMS
+from cleave.perf.arms import ArmClient, Request
 from cleave.perf.demo_timing import measure, table
 from cleave.perf.errors import PerfError
 
@@ -30,7 +31,7 @@ def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None
         events = data.num_events(row)
         print(f"\n{name}: user {user} with {events} events, {request.num_candidates} candidates")
         with ExitStack() as stack:
-            clients = [stack.enter_context(ArmClient(server.grpc_url, name, arm)) for arm in ARMS.values()]
+            clients = [stack.enter_context(ArmClient(server.grpc_url, name, arm)) for arm in TRITON_ARMS.values()]
             print(table(measure({client.arm.name: client.scores for client in clients}, request, rounds)))
     return 0
 

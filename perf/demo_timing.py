@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cleave.perf.arms import BASELINE, Request
+from cleave.builders.predict.arms import BASELINE
+from cleave.perf.arms import Request
 from cleave.perf.run.parity import Parity
 
 Arm = Callable[[Request], NDArray[Any]]

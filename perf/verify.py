@@ -18,6 +18,7 @@ from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.names import PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
 from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
+from cleave.builders.predict.arms import TRITON_ARMS, Arm
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.verify import (
     Case,
@@ -28,7 +29,7 @@ from cleave.builders.targets.tensorrt.verify import (
     parts_of_repository,
     verify_parts,
 )
-from cleave.perf.arms import ARMS, BASELINE, DEADLINE_S, Arm, ArmClient, Request, request_from_arrays
+from cleave.perf.arms import DEADLINE_S, ArmClient, Request, request_from_arrays, rows_of
 from cleave.perf.errors import PerfError
 from cleave.perf.run.server import server_with_store
 from cleave.perf.run.turn import HIT
@@ -100,7 +101,7 @@ def verify_server(url: str, ranker: Ranker, cases: Sequence[Case], tolerance: fl
         VerifyError: as `verify`.
     """
     asked = [_asked(ranker, case) for case in cases]
-    for arm in (arm for arm in ARMS.values() if arm.name != BASELINE):
+    for arm in (arm for arm in TRITON_ARMS.values() if not arm.row_per_candidate):
         with ArmClient(url, ranker.name, arm) as client:
             largest = max(_checked(client, arm, ranker, each, tolerance) for each in asked)
         yield Verified(f"{arm.model(ranker.name)} as served ({arm.name})", len(cases), largest, tolerance)
@@ -136,5 +137,5 @@ def _checked(client: ArmClient, arm: Arm, ranker: Ranker, asked: _Asked, toleran
 
 def _answer(client: ArmClient, request: Request) -> dict[str, NDArray[Any]]:
     """Every output, [1, ...], of a request that is one row."""
-    (row,) = client.arm.rows(client.signature, request, 1)
+    (row,) = rows_of(client.arm, client.signature, request, 1)
     return client.client.infer({name: array[np.newaxis] for name, array in row.items()}, deadline=DEADLINE_S)

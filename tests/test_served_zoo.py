@@ -14,10 +14,11 @@ import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
+from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.spec import Ranker
 from cleave.builders.zoo import ZOO
 from cleave.clients import InvalidRequestError, RankerClient
-from cleave.perf.arms import ARMS, ArmClient, request_from_arrays
+from cleave.perf.arms import ArmClient, request_from_arrays
 from cleave.serving.server.triton import TritonServer
 from tests.zoo_cuts import NUM_ITEMS, zoo_cut
 
@@ -66,7 +67,7 @@ def test_every_arm_gives_the_scores_of_torch(name: str, events: int, candidates:
     inputs = draw(ranker, events, candidates, seed=events)
     expected = torch_scores(ranker, inputs)
     assert np.ptp(expected) > 1e-3 or candidates == 1
-    for arm in ARMS.values():
+    for arm in TRITON_ARMS.values():
         with ArmClient(server.grpc_url, name, arm) as asked:
             np.testing.assert_allclose(asked.scores(request_from_arrays(ranker, inputs)), expected, atol=TOLERANCE)
 

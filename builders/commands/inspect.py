@@ -65,27 +65,27 @@ def _add_gpu(parser: argparse.ArgumentParser, default: str | None = None) -> Non
 def _inspect(options: argparse.Namespace) -> int:
     from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
-    from cleave.builders.predict import roofline  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.predict.processors import gpu  # noqa: PLC0415
     from cleave.builders.reports import inspect as report  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
 
     if options.precision and not options.gpu:
         raise BuilderError("--precision: expected --gpu with it, got none; name a GPU")
-    machine = roofline.gpu(options.gpu) if options.gpu else None
-    if machine:
-        roofline.checked_precision(machine, options.precision)
+    processor = gpu(options.gpu) if options.gpu else None
+    if processor:
+        processor.checked_precision(options.precision)
     ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut = cut_ranker(ranker)
     if options.json:
         said = report.report_dict(cut, sizes)
-        if machine:
-            said["roofline"] = report_roofline.roofline_dict(cut, machine, sizes, options.precision)
+        if processor:
+            said["roofline"] = report_roofline.roofline_dict(cut, processor, sizes, options.precision)
         print(json.dumps(said, indent=2))
         return 0
     print(report.report_text(cut, sizes))
-    if machine:
-        print(f"\n{report_roofline.roofline_text(cut, machine, sizes, options.precision)}")
+    if processor:
+        print(f"\n{report_roofline.roofline_text(cut, processor, sizes, options.precision)}")
     return 0
 
 
@@ -107,13 +107,13 @@ def _add_amortization(commands: Subparsers) -> None:
 def _amortization(options: argparse.Namespace) -> int:
     from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
-    from cleave.builders.predict import roofline  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.predict.amortization import Amortization  # noqa: PLC0415
+    from cleave.builders.predict.processors import gpu  # noqa: PLC0415
     from cleave.builders.reports import amortization_plots as amortization_page  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
 
-    machine = roofline.gpu(options.gpu)
-    roofline.checked_precision(machine, options.precision)
+    processor = gpu(options.gpu)
+    processor.checked_precision(options.precision)
     answers = []
     for name in options.names or AMORTIZED:
         ranker = sources.load_ranker(name, sources.parse_sizes(options.size))
@@ -125,11 +125,11 @@ def _amortization(options: argparse.Namespace) -> int:
                     f"{name}: axis {axis.name!r}: expected several sizes to draw, got {axis.max}; widen it"
                 )
         sizes = ranker.sizes("opt", **given_sizes(ranker, options))
-        answers.append(Amortization(cut_ranker(ranker), machine, sizes, options.precision))
+        answers.append(Amortization(cut_ranker(ranker), processor, sizes, options.precision))
     for answer in answers:
         at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
         print(f"{answer.cut.ranker.name}, one request of one user: {at}")
-        print(f"{report_roofline.roofline_text(answer.cut, machine, answer.sizes, options.precision)}\n")
+        print(f"{report_roofline.roofline_text(answer.cut, processor, answer.sizes, options.precision)}\n")
     print("\n".join(f"wrote {file}" for file in amortization_page.write_pictures(answers, options.out)))
     return 0
 

@@ -104,24 +104,3 @@ class Flops:
 def weight_bytes(model: onnx.ModelProto) -> int:
     """The bytes of all weights of a graph."""
     return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
-
-
-@dataclass(frozen=True)
-class ArmFlops:
-    """FLOPs of one request of one user in each way to serve it."""
-
-    per_candidate: int
-    """The history repeated for every candidate: m runs of the whole model with one candidate."""
-    single_pass: int
-    """One run of the whole model with m candidates."""
-    uncached: int
-    """History encoder, then candidate scorer."""
-    cached: int
-    """Candidate scorer alone."""
-
-    def ratio(self) -> dict[str, float]:
-        """FLOPs of `per_candidate` over those of each other arm."""
-        return {
-            arm: self.per_candidate / getattr(self, arm) if getattr(self, arm) else float("inf")
-            for arm in ("single_pass", "uncached", "cached")
-        }

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import onnx
 from onnx import AttributeProto
 
-from cleave.builders.cost.flops import ArmFlops, Flops
+from cleave.builders.cost.flops import Flops
 from cleave.builders.cost.kernels import KernelSet, kernels_from_nodes
 from cleave.builders.cut.joint_sequence import split_rows
 from cleave.builders.cut.labels import Labels
@@ -73,19 +73,6 @@ class Cut:
     def summary_bytes(self, sizes: Mapping[str, int]) -> int:
         """The bytes kept for one user at these sizes."""
         return sum(tensor.bytes_at(sizes) for tensor in self.summary)
-
-    def arms(self, sizes: Mapping[str, int]) -> ArmFlops:
-        """The FLOPs of each way to serve one request of these sizes."""
-        axis = self.ranker.candidate_axis.name
-        encoder, items, scorer = (
-            self.flops[part].at(sizes) for part in ("history_encoder", "item_tower", "candidate_scorer")
-        )
-        return ArmFlops(
-            per_candidate=self.flops["whole"].one_by_one(sizes, axis),
-            single_pass=self.flops["whole"].at(sizes),
-            uncached=encoder + items + scorer,
-            cached=items + scorer,
-        )
 
 
 def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:

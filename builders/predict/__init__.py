@@ -1,1 +1,1 @@
-"""What serving would cost on a machine, from a cut."""
+"""What serving would cost on a processor, from a cut."""

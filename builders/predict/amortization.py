@@ -1,4 +1,4 @@
-"""Where amortization pays on a machine: which n and m are worth which arm, by the predictions of the roofline."""
+"""Where amortization pays on a processor: which n and m are worth which arm, by the predictions of the roofline."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Literal
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import BATCH
-from cleave.builders.predict.roofline import Machine, Time, checked_precision, predict_arm, time_of_part
+from cleave.builders.predict.arms import ARMS
+from cleave.builders.predict.processors import Processor
+from cleave.builders.predict.roofline import Time, predict_arm, time_of_part
 from cleave.builders.spec import Axis
 
 PAYS = 1.1
 """An arm must be this many times as fast as the simpler one to be worth having."""
 NEARLY = 0.9
 """A micro-batch is large enough when it reaches this share of the best throughput."""
-STEPS = (("single_pass", "per_candidate"), ("cached", "single_pass"))
+STEPS = tuple((arm.name, arm.simpler) for arm in ARMS.values() if arm.simpler is not None)
 """Amortizing over the candidates of a request, then over the requests of a user: an arm, and the simpler one."""
 
 Basis = Literal["latency", "throughput"]
-"""Of one request on an idle machine, launches included, or of a busy one."""
+"""Of one request on an idle processor, launches included, or of a busy one."""
 BASES: tuple[Basis, ...] = ("latency", "throughput")
 
 
@@ -32,25 +34,25 @@ class Range:
 
 
 class Amortization:
-    """Answers for one cut on one machine; all sizes lie within the ranker's axes.
+    """Answers for one cut on one processor; all sizes lie within the ranker's axes.
 
     Args:
         sizes: of every axis; a question about one axis leaves the others there.
-        precision: of matrix products, the machine's own by default.
+        precision: of matrix products, its own by default.
 
     Raises:
-        RooflineError: there is no such precision.
+        ProcessorError: there is no such precision.
     """
 
-    def __init__(self, cut: Cut, machine: Machine, sizes: Mapping[str, int], precision: str | None = None) -> None:
+    def __init__(self, cut: Cut, processor: Processor, sizes: Mapping[str, int], precision: str | None = None) -> None:
         self.cut = cut
-        self.machine = machine
+        self.processor = processor
         self.sizes = dict(sizes)
-        self.precision = checked_precision(machine, precision)
+        self.precision = processor.checked_precision(precision)
 
     def ms(self, arm: str, basis: Basis, **sizes: int) -> float:
         """Milliseconds of a request in one arm, with other sizes where given."""
-        prediction = predict_arm(arm, self.cut, self.machine, {**self.sizes, **sizes}, self.precision)
+        prediction = predict_arm(ARMS[arm], self.cut, self.processor, {**self.sizes, **sizes}, self.precision)
         return prediction.latency_ms if basis == "latency" else prediction.busy_ms
 
     def pays(self, arm: str, simpler: str, basis: Basis, axis: Axis) -> Range | None:
@@ -63,7 +65,7 @@ class Amortization:
         )
 
     def balance(self) -> int | None:
-        """The most candidates for which the encoder takes a busy machine longer than the scorer; None if not even one.
+        """The most candidates for which the encoder keeps a busy processor longer than the scorer; None if not one.
 
         Up to there a kept summary saves half of the work or more; beyond, the scorer dominates.
         """
@@ -73,17 +75,17 @@ class Amortization:
         return None if holds is None else holds.most
 
     def encoder_ms(self) -> float:
-        """What the encoder takes of a busy machine."""
+        """What the encoder takes of a busy processor."""
         return self._part_time("history_encoder", {}).limit_ms
 
     def summary_link_ms(self) -> float:
         """What the summary takes from the host to the device; nothing where these are one."""
-        rate = self.machine.link_bytes_per_s
+        rate = self.processor.link_bytes_per_s
         return 0.0 if rate is None else self.cut.summary_bytes(self.sizes) / rate * 1000
 
     def _part_time(self, part: str, sizes: Mapping[str, int]) -> Time:
         at = {**self.sizes, **sizes, BATCH: 1}
-        return time_of_part(self.cut.parts[part], self.machine, self.precision, at)
+        return time_of_part(self.cut.parts[part], self.processor, self.precision, at)
 
     def store_bytes_per_s(self) -> float | None:
         """The least rate of a store at which a kept summary arrives sooner than one encoded anew; None if at none."""

@@ -1,4 +1,4 @@
-"""The pictures of `docs/amortization.md`: what a machine is predicted to make of history and candidates."""
+"""The pictures of `docs/amortization.md`: what a processor is predicted to make of history and candidates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cleave.builders.predict.amortization import PAYS, Amortization
-from cleave.builders.predict.roofline import ARMS
+from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.spec import Axis
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def write_pictures(answers: Answers, folder: Path) -> list[Path]:
     """One picture for each question as SVG, a panel or a line for each model; returns the files.
 
     Args:
-        answers: one for each model, all on one machine; each has a history axis.
+        answers: one for each model, all on one processor; each has a history axis.
     """
     import matplotlib  # noqa: PLC0415 - slow to import
 
@@ -47,8 +47,8 @@ def write_pictures(answers: Answers, folder: Path) -> list[Path]:
 
 
 def _subscript(answer: Amortization) -> str:
-    how = "measured peaks" if answer.machine.measured else "predicted from its data sheet, nothing was run on a GPU"
-    return f"{answer.machine.name}, {answer.precision}: {how}"
+    how = "measured peaks" if answer.processor.measured else "predicted from its data sheet, nothing was run on a GPU"
+    return f"{answer.processor.name}, {answer.precision}: {how}"
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -109,7 +109,7 @@ def _steps() -> BoundaryNorm:
 
 
 def _at(answer: Amortization, sizes: Mapping[str, int]) -> Amortization:
-    return Amortization(answer.cut, answer.machine, {**answer.sizes, **sizes}, answer.precision)
+    return Amortization(answer.cut, answer.processor, {**answer.sizes, **sizes}, answer.precision)
 
 
 def _candidates(answers: Answers) -> Figure:
@@ -118,7 +118,7 @@ def _candidates(answers: Answers) -> Figure:
     for answer, axes in zip(answers, panels, strict=True):
         history, candidates = _axes_of(answer)
         ms = _points(candidates, 2 * GRID)
-        for place, arm in enumerate(ARMS):
+        for place, arm in enumerate(TRITON_ARMS):
             axes.plot(ms, [answer.ms(arm, "latency", **{candidates.name: m}) for m in ms], f"C{place}", label=arm)
         if (most := answer.balance()) is not None:
             axes.axvline(most, color="#888888", linewidth=1, linestyle=":", label="encoder = scorer")
@@ -156,7 +156,7 @@ def _summary(answers: Answers) -> Figure:
         ns = _points(history)
         at = [_at(answer, {history.name: n}) for n in ns]
         axes.plot(ns, [each.encoder_ms() for each in at], f"C{place}", label=f"{answer.cut.ranker.name}: encode")
-        if answer.machine.link_bytes_per_s is not None:
+        if answer.processor.link_bytes_per_s is not None:
             crossing = [each.summary_link_ms() for each in at]
             axes.plot(ns, crossing, f"C{place}", linestyle="--", label=f"{answer.cut.ranker.name}: fetch")
         rates = [(n, rate) for n, each in zip(ns, at, strict=True) if (rate := each.store_bytes_per_s())]

@@ -10,6 +10,7 @@ from cleave.builders.cost.flops import weight_bytes
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower
 from cleave.builders.cut.subgraph import ExtractError
+from cleave.builders.predict.arms import flops_of_arms, ratios
 
 LITTLE = 0.01
 """Below this share of the FLOPs in the encoder, a cut saves next to nothing."""
@@ -20,11 +21,11 @@ BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
     """The report as JSON: FLOPs, bytes and ratios at these sizes."""
-    arms = cut.arms(sizes)
+    flops = flops_of_arms(cut, sizes)
     return {
         "model": cut.ranker.name,
         "sizes": dict(sizes),
-        "flops": {part: flops.at(sizes) for part, flops in cut.flops.items()},
+        "flops": {part: count.at(sizes) for part, count in cut.flops.items()},
         "uncounted_nodes": sorted({name for flops in cut.flops.values() for name in flops.uncounted}),
         "weight_bytes": {
             "whole": weight_bytes(cut.whole),
@@ -41,9 +42,8 @@ def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
             for tensor in cut.summary
         ],
         "summary_bytes": cut.summary_bytes(sizes),
-        "arm_flops": {"per_candidate": arms.per_candidate, "single_pass": arms.single_pass}
-        | {"uncached": arms.uncached, "cached": arms.cached},
-        "ratio": {arm: ratio if math.isfinite(ratio) else None for arm, ratio in arms.ratio().items()},
+        "arm_flops": flops,
+        "ratio": {arm: ratio if math.isfinite(ratio) else None for arm, ratio in ratios(flops).items()},
         "first_mix": None
         if cut.first_mix is None
         else {
@@ -66,7 +66,7 @@ def _item_table(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any] | None:
         return None
     return {
         "saved_flops": cut.flops["item_tower"].at(sizes),
-        "saved_share_of_cached": cut.flops["item_tower"].at(sizes) / max(1, cut.arms(sizes).cached),
+        "saved_share_of_cached": cut.flops["item_tower"].at(sizes) / max(1, flops_of_arms(cut, sizes)["cached"]),
         "bytes_per_item": tower.bytes_per_item,
         "items": ids.high,
         "bytes": None if ids.high is None else ids.high * tower.bytes_per_item,
@@ -131,7 +131,7 @@ def _mix_lines(report: Mapping[str, Any], share: float) -> list[str]:
 
 
 def _encoder_share(cut: Cut, sizes: Mapping[str, int]) -> float:
-    uncached = cut.arms(sizes).uncached
+    uncached = flops_of_arms(cut, sizes)["uncached"]
     return cut.flops["history_encoder"].at(sizes) / uncached if uncached else 0.0
 
 

@@ -1,4 +1,4 @@
-"""The prediction of every arm on a machine, and where amortization pays there, for people and for machines."""
+"""The prediction of every arm on a processor, and where amortization pays there, for people and for machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.predict.amortization import BASES, NEARLY, PAYS, STEPS, Amortization, Range
-from cleave.builders.predict.roofline import Machine, predict
+from cleave.builders.predict.processors import Processor
+from cleave.builders.predict.roofline import predict
 from cleave.builders.reports.inspect import byte_quantity, quantity
 
 BYTES = {
@@ -20,12 +21,14 @@ BYTES = {
 """The columns of bytes, and what they are called in a prediction."""
 
 
-def roofline_dict(cut: Cut, machine: Machine, sizes: Mapping[str, int], precision: str | None = None) -> dict[str, Any]:
+def roofline_dict(
+    cut: Cut, processor: Processor, sizes: Mapping[str, int], precision: str | None = None
+) -> dict[str, Any]:
     """As JSON."""
-    answers = Amortization(cut, machine, sizes, precision)
-    arms = predict(cut, machine, sizes, precision)
+    answers = Amortization(cut, processor, sizes, precision)
+    arms = predict(cut, processor, sizes, precision)
     return {
-        "machine": dataclasses.asdict(machine),
+        "machine": dataclasses.asdict(processor),
         "precision": answers.precision,
         "arms": {
             arm: {
@@ -53,12 +56,12 @@ def _range_dict(found: Range | None) -> dict[str, int | None]:
     return {"least": None, "most": None} if found is None else dataclasses.asdict(found)
 
 
-def roofline_text(cut: Cut, machine: Machine, sizes: Mapping[str, int], precision: str | None = None) -> str:
+def roofline_text(cut: Cut, processor: Processor, sizes: Mapping[str, int], precision: str | None = None) -> str:
     """For people."""
-    report = roofline_dict(cut, machine, sizes, precision)
+    report = roofline_dict(cut, processor, sizes, precision)
     lines = [
-        f"predicted on {machine.name}" + ("" if machine.measured else "; nothing was run on a GPU"),
-        f"{_peaks_text(machine, report['precision'])}: {machine.source}",
+        f"predicted on {processor.name}" + ("" if processor.measured else "; nothing was run on a GPU"),
+        f"{_peaks_text(processor, report['precision'])}: {processor.source}",
         "",
         f"{'arm':<14}{'latency':>12}{'FLOPs':>10}{'memory':>10}{'launches':>10}{'link':>10}{'candidates/s':>14}"
         + "".join(f"{kind:>13}" for kind in BYTES),
@@ -77,15 +80,15 @@ def roofline_text(cut: Cut, machine: Machine, sizes: Mapping[str, int], precisio
     return "\n".join([*lines, "", *_pays_lines(cut, report, sizes), *_other_lines(cut, report, sizes)])
 
 
-def _peaks_text(machine: Machine, precision: str) -> str:
+def _peaks_text(processor: Processor, precision: str) -> str:
     peaks = [
-        f"{quantity(machine.matrix_flops_per_s[precision])}FLOP/s in {precision} products",
-        f"{quantity(machine.vector_flops_per_s)}FLOP/s otherwise",
-        f"memory {quantity(machine.memory_bytes_per_s)}B/s",
-        f"{machine.launch_us:.2g} us a launch{'' if machine.measured else ' (assumed)'}",
+        f"{quantity(processor.matrix_flops_per_s[precision])}FLOP/s in {precision} products",
+        f"{quantity(processor.vector_flops_per_s)}FLOP/s otherwise",
+        f"memory {quantity(processor.memory_bytes_per_s)}B/s",
+        f"{processor.launch_us:.2g} us a launch{'' if processor.measured else ' (assumed)'}",
     ]
-    if machine.link_bytes_per_s:
-        peaks.insert(3, f"PCIe {quantity(machine.link_bytes_per_s)}B/s")
+    if processor.link_bytes_per_s:
+        peaks.insert(3, f"PCIe {quantity(processor.link_bytes_per_s)}B/s")
     return ", ".join(peaks)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.files import read_records, write_records
 from cleave.builders.load import random_ranker, zoo_sizes
 from cleave.builders.onnx_graph.probe import probe
+from cleave.builders.predict.arms import TRITON_ARMS, flops_of_arm, flops_of_arms
 from cleave.builders.spec import Ranker
 from cleave.builders.training import data
 from cleave.builders.training.train import Settings, train
@@ -196,11 +196,12 @@ def costs_of(model: str, sizes: dict[str, int | float], request: dict[str, int])
     if model in BASELINES:
         return Costs(_whole_flops(ranker, request), None)
     cut = cut_ranker(ranker)
-    return Costs(dataclasses.asdict(cut.arms(request)), cut.summary_bytes(request))
+    return Costs(flops_of_arms(cut, request), cut.summary_bytes(request))
 
 
 def _whole_flops(ranker: Ranker, request: dict[str, int]) -> dict[str, int]:
     model = onnx_from_ranker(ranker)
     flops = Flops.of(model.graph.node, probe(model, with_id_ranges(ranker, model)))
-    one_by_one = flops.one_by_one(request, ranker.candidate_axis.name)
-    return {"per_candidate": one_by_one, "single_pass": flops.at(request)}
+    axis = ranker.candidate_axis.name
+    whole = {name: arm for name, arm in TRITON_ARMS.items() if arm.parts == ("whole",)}
+    return {name: flops_of_arm(arm, {"whole": flops}, request, axis) for name, arm in whole.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleave.builders.files import write_text
+from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.reports.inspect import byte_quantity, markdown_table, quantity
 from cleave.builders.training.accuracy import Accuracy, Row
 from cleave.builders.training.train import Settings
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 PAGE, PICTURE = "accuracy.md", "accuracy.svg"
 
-ARMS = {"per_candidate": "s", "single_pass": "^", "uncached": "D", "cached": "o"}
-"""And their markers in the picture."""
-
 
 def write_page(found: Accuracy, trials: list[Trial], folder: Path, command: str) -> None:
     """Write `accuracy.md` and `accuracy.svg` into the folder."""
@@ -28,7 +26,7 @@ def write_page(found: Accuracy, trials: list[Trial], folder: Path, command: str)
 
 def table(found: Accuracy) -> str:
     """The table of models as Markdown: accuracy over the seeds, and the cost of one request."""
-    head = ["model", "test AUC", "NE", "parameters", *(f"{arm}, FLOPs" for arm in ARMS), "summary"]
+    head = ["model", "test AUC", "NE", "parameters", *(f"{arm}, FLOPs" for arm in TRITON_ARMS), "summary"]
     rows = []
     for row in found.rows:
         kept = row.costs.summary_bytes
@@ -37,7 +35,7 @@ def table(found: Accuracy) -> str:
             f"{row.mean('test_auc'):.4f} ± {row.deviation('test_auc'):.4f}",
             f"{row.mean('test_ne'):.4f} ± {row.deviation('test_ne'):.4f}",
             f"{row.runs[0].parameters:,}",
-            *(quantity(row.costs.flops[arm]) if arm in row.costs.flops else "-" for arm in ARMS),
+            *(quantity(row.costs.flops[arm]) if arm in row.costs.flops else "-" for arm in TRITON_ARMS),
             "-" if kept is None else byte_quantity(kept),
         ]
         rows.append(cells)
@@ -65,9 +63,8 @@ several calls, which add up to the same.
 
 ![Test AUC against FLOPs of a request]({PICTURE})
 
-Each model is a line from the FLOPs of the naive path, `per_candidate` (square), over `single_pass` (triangle) and
-`uncached` (diamond), down to those of `cached` (circle): the accuracy is the same all along, because the cut changes no
-score.
+Each model is a line with a mark at the FLOPs of each arm: {_marks_text()}. The accuracy is the same in every arm,
+because the cut changes no score.
 
 ## Differences from append
 
@@ -81,6 +78,10 @@ rate {Settings().learning_rate:g} and the sizes of its function in `builders/zoo
 
 {_trials_table(found, trials)}
 """
+
+
+def _marks_text() -> str:
+    return ", ".join(f"`{arm.name}` ({arm.shape})" for arm in TRITON_ARMS.values())
 
 
 def _differences(found: Accuracy) -> str:
@@ -137,4 +138,4 @@ def _draw(axes: Axes, row: Row, color: str) -> None:
     )
     axes.plot([min(flops.values()), max(flops.values())], [auc, auc], color=color, linewidth=1.5, label=row.model)
     for arm, count in flops.items():
-        axes.plot(count, auc, ARMS[arm], color=color, markersize=5)
+        axes.plot(count, auc, TRITON_ARMS[arm].marker, color=color, markersize=5)

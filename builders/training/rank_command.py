@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cleave.builders.names import UNCACHED, USER, WHOLE
+from cleave.builders.names import USER
+from cleave.builders.predict.arms import DEFAULT, TRITON_ARMS
 from cleave.clients.client import RankerClient
 from cleave.clients.errors import InvalidRequestError, NotFoundError, UnavailableError
 from cleave.clients.ranking import Ranking
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-CACHED = "cached"
-ARMS = {CACHED: "{}", "uncached": "{}" + UNCACHED, "single_pass": "{}" + WHOLE}
-"""Ways to serve a ranker that this command can ask, and the served model of each."""
+ARMS = {name: arm for name, arm in TRITON_ARMS.items() if not arm.row_per_candidate}
+"""Those that score a list of candidates at once."""
 
 DEADLINE_S = 60.0
 
@@ -37,7 +37,7 @@ def add_commands(commands: Subparsers) -> None:
     rank.add_argument("--user", type=int, required=True, metavar="ID", help="the user, by the data set's id")
     rank.add_argument("--top", type=_positive, default=10, metavar="N", help="how many films to print (default: 10)")
     rank.add_argument("--url", default="localhost:8001", help="gRPC address of the server (default: localhost:8001)")
-    rank.add_argument("--arm", choices=ARMS, default=CACHED, help=f"how it is served (default: {CACHED})")
+    rank.add_argument("--arm", choices=ARMS, default=DEFAULT, help=f"how it is served (default: {DEFAULT})")
     rank.add_argument("--by-id", action="store_true", help="send no history: the server knows the user from before")
     rank.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
     rank.add_argument("--json", action="store_true", help="print JSON")
@@ -53,16 +53,18 @@ def rank_catalogue(options: argparse.Namespace) -> int:
     """
     from cleave.builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
 
-    if options.by_id and options.arm != CACHED:
-        raise InvalidRequestError(f"--by-id: expected --arm {CACHED}, got {options.arm}; leave out one of them")
+    arm = ARMS[options.arm]
+    if options.by_id and not arm.keeps_summaries:
+        kept = " or ".join(name for name, each in ARMS.items() if each.keeps_summaries)
+        raise InvalidRequestError(f"--by-id: expected --arm {kept}, got {options.arm}; leave out one of them")
     data = datasets.load(options.data)
     row = data.row_of_user(options.user)
-    with RankerClient(options.url, ARMS[options.arm].format(options.name)) as client:
+    with RankerClient(options.url, arm.model(options.name)) as client:
         try:
             max_events = _max_events(client.signature(deadline=DEADLINE_S))
             ranking = client.rank(
                 data.candidate_inputs(),
-                user_id=options.user if options.arm == CACHED else None,
+                user_id=options.user if arm.keeps_summaries else None,
                 history=None if options.by_id else data.user_inputs(row, max_events=max_events),
                 request=data.request_inputs(row),
                 deadline=DEADLINE_S,

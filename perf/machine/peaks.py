@@ -16,7 +16,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from cleave.builders.export.torch_export import OPSET
-from cleave.builders.predict.roofline import Machine
+from cleave.builders.predict.processors import Processor
 from cleave.perf.machine.environment import processor_name
 
 PRODUCT_SIZE = 512
@@ -38,7 +38,7 @@ SECONDS_EACH = 0.3
 """A figure is the best of what fits in this: the peak is asked for, not what others leave of the machine."""
 
 
-def measure(threads: int | None = None) -> Machine:
+def measure(threads: int | None = None) -> Processor:
     """This machine's processor: float32 products, single operations, memory bandwidth, and the cost of a node.
 
     Args:
@@ -46,7 +46,7 @@ def measure(threads: int | None = None) -> Machine:
     """
     threads = threads or len(os.sched_getaffinity(0))
     product = _product_flops_per_s(threads)
-    return Machine(
+    return Processor(
         name=f"{processor_name()}, {threads} thread{'s' * (threads > 1)}",
         matrix_flops_per_s={"float32": product},
         vector_flops_per_s=_vector_flops_per_s(threads),
@@ -58,7 +58,7 @@ def measure(threads: int | None = None) -> Machine:
     )
 
 
-def best_of(first: Machine, second: Machine) -> Machine:
+def best_of(first: Processor, second: Processor) -> Processor:
     """The same machine, measured twice: a limit is what could be reached, whatever disturbed the other time."""
     return replace(
         first,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cleave.builders.predict.arms import ARMS
+
 
 class Colour(NamedTuple):
     """`placeholder` is what a plot is drawn with, and what the page replaces by the variable `name`."""
@@ -18,11 +20,7 @@ _COLOURS = (
     ("text", "#1f2328", "#e6edf3"),
     ("faint", "#d8dee4", "#3a424c"),
     ("background", "#ffffff", "#15191e"),
-    ("per_candidate", "#6e7781", "#9aa4af"),
-    ("single_pass", "#0969da", "#58a6ff"),
-    ("uncached", "#bc4c00", "#f0883e"),
-    ("cached", "#1a7f37", "#3fb950"),
-    ("litserve", "#8250df", "#bc8cff"),
+    *((arm.name, *arm.colours) for arm in ARMS.values()),
     ("client", "#57606a", "#8b949e"),
     ("network", "#0a7ea4", "#39c5cf"),
     ("queue", "#cf222e", "#ff7b72"),

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cleave.builders.predict.arms import ARMS
 from cleave.perf.report.colours import colour_of, with_variables
 from cleave.perf.report.markdown import milliseconds, ratio
 from cleave.perf.run.turn import STAGES
@@ -19,7 +20,8 @@ Points = Sequence[Mapping[str, Any]]
 WIDTH_IN, HEIGHT_IN = 4.5, 2.9
 """Small, so that text can be read where the page is as narrow as a telephone."""
 SCALES = {"history": "events of a user (n)", "candidates": "candidates of a request (m)"}
-MARKERS = {"per_candidate": "s", "single_pass": "^", "uncached": "D", "cached": "o", "litserve": "v"}
+UNKNOWN_MARKER = "x"
+"""Of an arm that an older report has and this version has not."""
 
 
 class Plot(NamedTuple):
@@ -201,8 +203,12 @@ def _limits(axes: Axes, arms: Arms) -> None:
 def _lines(axes: Axes, points: Points, x: Any, y: Any) -> None:
     for name in points[-1]["arms"]:
         pairs = [(x(point, name), y(point, name)) for point in points if name in point["arms"]]
-        axes.plot(*zip(*pairs, strict=True), MARKERS.get(name, "x"), linestyle="-", color=colour_of(name), label=name)
+        axes.plot(*zip(*pairs, strict=True), _marker(name), linestyle="-", color=colour_of(name), label=name)
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, fontsize=9, labelspacing=0.2)
+
+
+def _marker(name: str) -> str:
+    return ARMS[name].marker if name in ARMS else UNKNOWN_MARKER
 
 
 def _scaling(axes: Axes, points: Points, axis: str) -> None:

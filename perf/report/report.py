@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cleave.perf.arms import BASELINE
+from cleave.builders.predict.arms import BASELINE
 from cleave.perf.run.turn import Plan, Turn
 from cleave.perf.workload.thresholds import verdicts
 from cleave.perf.workload.workload import Point, Workload
 
 if TYPE_CHECKING:
-    from cleave.builders.predict.roofline import Machine
+    from cleave.builders.predict.processors import Processor
     from cleave.perf.run.subject import Expected, Subject
 
 FORMAT = 1
@@ -32,7 +32,7 @@ def report_of_run(
     command: str,
     started: datetime,
     machine: Mapping[str, Any],
-    limits: Machine,
+    limits: Processor,
     load_average: tuple[float, float],
     versions: Mapping[str, str],
 ) -> Report:
@@ -55,7 +55,7 @@ def report_of_run(
     }
 
 
-def limits_dict(limits: Machine) -> dict[str, float]:
+def limits_dict(limits: Processor) -> dict[str, float]:
     """What bounds the machine."""
     return {
         "matrix_flops_per_s": limits.matrix_flops_per_s[limits.precision],
@@ -67,7 +67,7 @@ def limits_dict(limits: Machine) -> dict[str, float]:
 
 def model_report(
     subject: Subject,
-    machine: Machine,
+    machine: Processor,
     points: Sequence[Point],
     plans: Mapping[int, Sequence[Plan]],
     rounds: Rounds,
@@ -107,7 +107,7 @@ def model_report(
 
 def _point_report(
     subject: Subject,
-    machine: Machine,
+    machine: Processor,
     point: Point,
     plans: Sequence[Plan],
     rounds: Sequence[Mapping[str, Turn]],

@@ -23,7 +23,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.perf.arms import LITSERVE, Request
+from cleave.builders.predict.arms import LITSERVE
+from cleave.perf.arms import Request
 from cleave.perf.errors import PerfError
 from cleave.perf.run.turn import Turn
 from cleave.perf.workload.traffic import Traffic

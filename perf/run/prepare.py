@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cleave.builders.names import HISTORY_ENCODER
+from cleave.builders.predict.arms import LITSERVE, Arm
 from cleave.perf.analyzer.run import Order
-from cleave.perf.arms import BASELINE, DEADLINE_S, LITSERVE, Arm, ArmClient, Request
+from cleave.perf.arms import DEADLINE_S, ArmClient, Request
 from cleave.perf.run.litserve import LitServeServer
 from cleave.perf.run.parity import Parity
 from cleave.perf.run.subject import Subject
@@ -58,7 +59,7 @@ def _plan(workload: Workload, point: Point, subject: Subject, arm: Arm, url: str
 
 
 def _measured_part(workload: Workload, arm: Arm, request: Request) -> Request:
-    if arm.name != BASELINE or workload.measured_candidates is None:
+    if not arm.row_per_candidate or workload.measured_candidates is None:
         return request
     return request.first_candidates(workload.measured_candidates)
 
@@ -93,7 +94,7 @@ def warm_up(url: str, ranker: str, plans: Sequence[Plan], litserve: LitServeServ
             for request in plan.traffic.requests:
                 if _shapes(request) not in seen:
                     seen.add(_shapes(request))
-                    enough = request.first_candidates(plan.messages.batch) if plan.arm.name == BASELINE else request
+                    enough = request.first_candidates(plan.messages.batch) if plan.arm.row_per_candidate else request
                     client.scores(enough)
 
 

@@ -18,12 +18,13 @@ from cleave.builders.load import load_ranker, parse_sizes
 from cleave.builders.names import WHOLE
 from cleave.builders.pipeline import Request as BuildRequest
 from cleave.builders.pipeline import build
-from cleave.builders.predict.roofline import ARMS as ROOFLINE_ARMS
-from cleave.builders.predict.roofline import Machine, predict_arm
+from cleave.builders.predict.arms import ARMS
+from cleave.builders.predict.processors import Processor
+from cleave.builders.predict.roofline import predict_arm
 from cleave.builders.repository import SIZED_FOLDER, build_name, repository_folder, write_repository
 from cleave.builders.spec import Axis, Ranker
 from cleave.builders.triton.graphs import artifacts_of
-from cleave.perf.arms import BASELINE, Request
+from cleave.perf.arms import Request
 from cleave.perf.workload.traffic import Traffic
 from cleave.serving.errors import ServingError
 from cleave.serving.server.loaded_models import models_of
@@ -57,27 +58,26 @@ class Subject:
     def ranker_name(self) -> str:
         return self.cut.ranker.name
 
-    def expected(self, arm: str, traffic: Traffic, machine: Machine) -> Expected:
+    def expected(self, arm: str, traffic: Traffic, processor: Processor) -> Expected:
         """Of one request of the traffic, on the mean, at the sizes that requests are padded to."""
         counted = Counter(
             (
                 tuple(self._padded_sizes(request).items()),
                 request.num_candidates,
-                "uncached" if arm == "cached" and new else arm,
+                (ARMS[arm].on_miss or arm) if new else arm,
             )
             for request, new in zip(traffic.requests, traffic.new, strict=True)
         )
         total = np.zeros(len(Expected._fields))
         for (sizes, candidates, served), count in counted.items():
-            total += count * np.array(self._expected(served, dict(sizes), candidates, machine))
+            total += count * np.array(self._expected(served, dict(sizes), candidates, processor))
         return Expected(*(float(value) for value in total / len(traffic.requests)))
 
-    def _expected(self, arm: str, sizes: dict[str, int], candidates: int, machine: Machine) -> Expected:
+    def _expected(self, arm: str, sizes: dict[str, int], candidates: int, processor: Processor) -> Expected:
         axis = self.cut.ranker.candidate_axis.name
-        if arm == BASELINE:  # which has a row for each candidate, and pads none
+        if ARMS[arm].row_per_candidate:  # which pads no candidates
             sizes = {**sizes, axis: candidates}
-        known = arm if arm in ROOFLINE_ARMS else "single_pass"
-        prediction = predict_arm(known, self.cut, machine, sizes, machine.precision)
+        prediction = predict_arm(ARMS[arm], self.cut, processor, sizes, processor.precision)
         return Expected(prediction.flops, prediction.latency_ms, prediction.time.limit_ms)
 
     def _padded_sizes(self, request: Request) -> dict[str, int]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cleave.builders.names import SUMMARY_CACHE
+from cleave.builders.predict.arms import Arm
 from cleave.clients import RankerClient
 from cleave.clients.validation import Inputs, UserId
 from cleave.perf.analyzer.output import Measured, Sent
 from cleave.perf.analyzer.run import Analyzer, Order, run_analyzer
-from cleave.perf.arms import DEADLINE_S, Arm
+from cleave.perf.arms import DEADLINE_S
 from cleave.perf.errors import PerfError
 from cleave.perf.run.counters import ALONE, Counters, Served
 from cleave.perf.workload.traffic import Messages, Traffic

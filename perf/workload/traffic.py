@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
+from cleave.builders.predict.arms import Arm
 from cleave.builders.spec import Axis, Ranker
 from cleave.clients.signature import Signature
-from cleave.perf.arms import Arm, Request, Row
+from cleave.perf.arms import Request, Row, batch_of, rows_of
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.lengths import Length
 from cleave.perf.workload.workload import Point, Workload
@@ -146,12 +147,12 @@ class Messages:
 
 def write_messages(arm: Arm, signature: Signature, requests: Sequence[Request], file: Path) -> Messages:
     """Write the JSON file from which perf_analyzer sends these requests by this arm, a row after the other."""
-    batch = arm.batch(requests, signature.max_batch_size)
+    batch = batch_of(arm, requests, signature.max_batch_size)
     counts = []
     with file.open("w") as opened:
         opened.write('{"data": [')
         for place, request in enumerate(requests):
-            rows = arm.rows(signature, request, batch)
+            rows = rows_of(arm, signature, request, batch)
             counts.append(len(rows) // batch)
             opened.write(",\n" * (place > 0) + ",\n".join(json.dumps(_entry(row)) for row in rows))
         opened.write("]}\n")

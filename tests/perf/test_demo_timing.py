@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cleave.perf.arms import BASELINE, Request, arm_named
+from cleave.builders.predict.arms import BASELINE
+from cleave.perf.arms import Request, arm_named
 from cleave.perf.demo_timing import Arm, measure, table
 from cleave.perf.errors import ParityError, PerfError
 from cleave.perf.run.parity import TOLERANCE

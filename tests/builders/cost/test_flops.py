@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from cleave.builders.cost.flops import (
-    ArmFlops,
     Flops,
     UncountedError,
     bytes_of_tensor,
@@ -93,12 +91,6 @@ def test_bytes() -> None:
     assert bytes_of_tensor("ids", probe, {**SIZES, "batch": 3}) == 8 * N * 3
     assert bytes_of_tensor("few", probe, SIZES) == float("inf")
     assert weight_bytes(graph("y = MatMul(events, w)" + REST)) == 4 * 16 + 8
-
-
-def test_ratios_are_of_per_candidate() -> None:
-    arms = ArmFlops(per_candidate=1000, single_pass=100, uncached=50, cached=10)
-    assert arms.ratio() == {"single_pass": 10, "uncached": 20, "cached": 100}
-    assert dataclasses.replace(arms, cached=0).ratio()["cached"] == float("inf")
 
 
 def test_flops_of_no_nodes() -> None:

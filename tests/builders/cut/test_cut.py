@@ -15,6 +15,7 @@ from cleave.builders.cut.cut import Cut, split
 from cleave.builders.cut.min_cut import SplitError
 from cleave.builders.cut.subgraph import ExtractError
 from cleave.builders.errors import BuilderError
+from cleave.builders.predict.arms import flops_of_arms
 from tests.builders.graphs import WIDTH, assert_parts_equal_whole, draw, graph, ops, ranker
 
 READ = """
@@ -431,10 +432,10 @@ def test_flops_are_those_of_the_parts() -> None:
         "item_tower": 5 * per_candidate,
         "candidate_scorer": 5 * 2 * WIDTH,
     }
-    arms = made.arms(sizes)
-    assert arms.per_candidate == 5 * (2 * per_candidate + 2 * WIDTH)
-    assert arms.single_pass == arms.uncached == made.flops["whole"].at(sizes)
-    assert arms.cached == arms.uncached - per_candidate
+    arms = flops_of_arms(made, sizes)
+    assert arms["per_candidate"] == 5 * (2 * per_candidate + 2 * WIDTH)
+    assert arms["single_pass"] == arms["uncached"] == made.flops["whole"].at(sizes)
+    assert arms["cached"] == arms["uncached"] - per_candidate
     assert made.summary_bytes(sizes) == 4 * WIDTH
 
 

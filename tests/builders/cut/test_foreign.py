@@ -13,6 +13,7 @@ import cleave.builders.pipeline
 from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.cut.proof.prove import prove
+from cleave.builders.predict.arms import flops_of_arms, ratios
 from cleave.cli import main
 from tests.builders.models.din import NUM_CATEGORIES, NUM_ITEMS, ranker
 from tests.builders.models.foreign import MODULES, foreign_cut
@@ -105,7 +106,7 @@ def test_of_din_only_the_ids_are_kept() -> None:
     assert {tensor.dtype for tensor in cut.summary} == {"int64"}
     assert cut.first_mix is not None
     assert cut.first_mix.module == "model"
-    assert cut.arms(cut.ranker.sizes("opt")).ratio()["cached"] < 1.1
+    assert ratios(flops_of_arms(cut, cut.ranker.sizes("opt")))["cached"] < 1.1
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,14 +8,15 @@ import pytest
 
 from cleave.builders.cut.cut import split
 from cleave.builders.predict.amortization import NEARLY, PAYS, Amortization, Range, _range
-from cleave.builders.predict.roofline import GPUS, Machine
+from cleave.builders.predict.arms import flops_of_arms
+from cleave.builders.predict.processors import GPUS, Processor
 from cleave.builders.reports.roofline import roofline_text
 from cleave.builders.spec import Axis
 from tests.builders.graphs import graph, ranker
 from tests.zoo_cuts import zoo_cut
 
 SIZES = {"history": 256, "candidates": 128}
-COMPUTES = Machine("computes", {"float32": 1e9}, 1e9, 1e15, None, 0.0, "this test")
+COMPUTES = Processor("computes", {"float32": 1e9}, 1e9, 1e15, None, 0.0, "this test")
 """Only FLOPs take time, so that ratios are those of FLOPs."""
 
 
@@ -35,8 +36,8 @@ def test_where_flops_alone_count_the_ratios_are_those_of_flops() -> None:
     assert found.least == 1
     edge = found.most
     assert edge < candidates.max
-    arms = cut.arms({**SIZES, "candidates": edge})
-    assert arms.single_pass / arms.cached == pytest.approx(PAYS, rel=0.01)
+    arms = flops_of_arms(cut, {**SIZES, "candidates": edge})
+    assert arms["single_pass"] / arms["cached"] == pytest.approx(PAYS, rel=0.01)
     first = answers.pays("single_pass", "per_candidate", "latency", candidates)
     assert first == Range(2, candidates.max)
     assert answers.pays("single_pass", "per_candidate", "latency", history) == Range(1, history.max)
@@ -47,7 +48,7 @@ def test_the_scorer_dominates_from_where_it_has_the_most_flops() -> None:
     most = Amortization(cut, COMPUTES, SIZES).balance()
     assert most is not None
     encoder = cut.flops["history_encoder"].at(SIZES)
-    assert cut.arms({**SIZES, "candidates": most}).cached == pytest.approx(encoder, rel=0.03)
+    assert flops_of_arms(cut, {**SIZES, "candidates": most})["cached"] == pytest.approx(encoder, rel=0.03)
 
 
 def test_launches_make_small_micro_batches_slow() -> None:
@@ -69,7 +70,7 @@ def test_a_summary_over_a_slow_link_is_not_worth_keeping() -> None:
     rate = near.store_bytes_per_s()
     assert rate is not None
     assert cut.summary_bytes(SIZES) / rate * 1000 == pytest.approx(saved_ms)
-    text = roofline_text(cut, linked.machine, SIZES)
+    text = roofline_text(cut, linked.processor, SIZES)
     assert "never arrives sooner than one encoded anew" in text
 
 

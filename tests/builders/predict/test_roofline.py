@@ -9,21 +9,13 @@ import pytest
 from cleave.builders.cost.kernels import Kernel, KernelSet
 from cleave.builders.cut.cut import Cut
 from cleave.builders.onnx_graph.sizes import Size
-from cleave.builders.predict.roofline import (
-    GPUS,
-    PER_CANDIDATE_ROWS,
-    Machine,
-    RooflineError,
-    Time,
-    gpu,
-    network_bytes,
-    predict,
-    time_of_part,
-)
+from cleave.builders.predict.arms import PER_CANDIDATE_ROWS, TRITON_ARMS, flops_of_arms, network_bytes
+from cleave.builders.predict.processors import GPUS, Processor, ProcessorError, gpu
+from cleave.builders.predict.roofline import Time, predict, time_of_part
 from tests.zoo_cuts import zoo_cut
 
 SIZES = {"history": 6, "candidates": 5}
-ROUND = Machine("round", {"float32": 1e6, "float16": 4e6}, 1e3, 1e4, 1e5, 7.0, "this test")
+ROUND = Processor("round", {"float32": 1e6, "float16": 4e6}, 1e3, 1e4, 1e5, 7.0, "this test")
 N = Size.of("n")
 
 
@@ -63,7 +55,7 @@ def test_arms_are_made_of_the_parts(small_cut: Cut) -> None:
     assert arms["single_pass"].time.compute_ms == pytest.approx(whole.compute_ms)
     assert arms["uncached"].time.memory_ms == pytest.approx(encoder.memory_ms + scorer.memory_ms)
     assert arms["cached"].time.launch_ms == pytest.approx(scorer.launch_ms)
-    assert arms["cached"].flops == small_cut.arms(SIZES).cached
+    assert arms["cached"].flops == flops_of_arms(small_cut, SIZES)["cached"]
     assert arms["cached"].kernels == len(small_cut.parts["candidate_scorer"].spelled_out)
 
 
@@ -82,7 +74,7 @@ def test_the_history_is_repeated_per_candidate_in_calls_of_so_many_rows(small_cu
 
 def test_bytes_on_the_network_and_over_the_link(small_cut: Cut) -> None:
     user, request, pairs = 6 * 8 + 6 * 4 * 4 + 4 * 4, 4 * 4, 5 * 8 + 5 * 4 * 4 + 5 * 4
-    sent = network_bytes(small_cut.ranker, SIZES)
+    sent = {name: network_bytes(arm, small_cut.ranker, SIZES) for name, arm in TRITON_ARMS.items()}
     assert sent == {
         "per_candidate": 5 * (user + request) + pairs,
         "single_pass": user + request + pairs,
@@ -130,9 +122,9 @@ def test_half_precision_has_a_kernel_for_attention() -> None:
 
 def test_unknown_machines_and_precisions(small_cut: Cut) -> None:
     assert gpu("h100") is GPUS["H100"]
-    with pytest.raises(RooflineError, match=r"--gpu: expected one of A10, L4, L40S, A100, H100, got 'B200'"):
+    with pytest.raises(ProcessorError, match=r"--gpu: expected one of A10, L4, L40S, A100, H100, got 'B200'"):
         gpu("B200")
-    with pytest.raises(RooflineError, match=r"--precision: round: expected one of float32, float16, got 'fp8'"):
+    with pytest.raises(ProcessorError, match=r"--precision: round: expected one of float32, float16, got 'fp8'"):
         predict(small_cut, ROUND, SIZES, "fp8")
 
 
@@ -145,9 +137,9 @@ def test_kernels_do_the_work_of_the_nodes(name: str) -> None:
         part: sum((kernel.matrix_flops + kernel.vector_flops).at(sizes) for kernel in cut.parts[part].spelled_out)
         for part in cut.parts
     }
-    arms = cut.arms(sizes)
-    assert counted["whole"] == pytest.approx(arms.single_pass, rel=0.02)
-    assert counted["candidate_scorer"] == pytest.approx(arms.cached, rel=0.02)
+    arms = flops_of_arms(cut, sizes)
+    assert counted["whole"] == pytest.approx(arms["single_pass"], rel=0.02)
+    assert counted["candidate_scorer"] == pytest.approx(arms["cached"], rel=0.02)
     assert not any(part.uncounted for part in cut.parts.values())
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import cleave.builders.cut.cut
 from cleave.builders.cut.cut import Cut, split
+from cleave.builders.predict.arms import flops_of_arms
 from cleave.builders.reports.inspect import byte_quantity, quantity, report_dict, report_text
 from cleave.cli import main
 from tests.builders.graphs import graph, ranker
@@ -44,7 +45,7 @@ def test_the_report_for_machines(small_cut: Cut) -> None:
 def test_the_report_for_people(small_cut: Cut) -> None:
     lines = report_text(small_cut, SIZES).splitlines()
     assert lines[0] == "small, one request of one user: history 6, candidates 5"
-    share = f"{202 / small_cut.arms(SIZES).uncached:.1%}"
+    share = f"{202 / flops_of_arms(small_cut, SIZES)['uncached']:.1%}"
     assert any(line.split() == ["history_encoder", "202", share, "the", "user", "alone"] for line in lines)
     assert any(line.startswith("per_candidate") and line.endswith("1.00x") for line in lines)
     assert "summary: 106 B a user" in lines

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleave.builders.predict.roofline import Machine
+from cleave.builders.predict.processors import Processor
 from cleave.perf.machine import peaks as machine
 from cleave.perf.machine.peaks import best_of, measure
 
@@ -20,7 +20,7 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_best_of_two_measurements_is_the_limit() -> None:
-    undisturbed = Machine("here", {"float32": 200.0}, 20.0, 10.0, None, 1.0, "measured", measured=True)
-    busy = Machine("here", {"float32": 100.0}, 25.0, 5.0, None, 3.0, "measured", measured=True)
-    expected = Machine("here", {"float32": 200.0}, 25.0, 10.0, None, 1.0, "measured", measured=True)
+    undisturbed = Processor("here", {"float32": 200.0}, 20.0, 10.0, None, 1.0, "measured", measured=True)
+    busy = Processor("here", {"float32": 100.0}, 25.0, 5.0, None, 3.0, "measured", measured=True)
+    expected = Processor("here", {"float32": 200.0}, 25.0, 10.0, None, 1.0, "measured", measured=True)
     assert best_of(undisturbed, busy) == best_of(busy, undisturbed) == expected

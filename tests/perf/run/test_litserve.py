@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from cleave.perf.arms import LITSERVE, Request, arm_named
+from cleave.builders.predict.arms import LITSERVE
+from cleave.perf.arms import Request, arm_named
 from cleave.perf.bench import Options, run_bench
 from cleave.perf.errors import PerfError
 from cleave.perf.run.litserve import LitServeServer

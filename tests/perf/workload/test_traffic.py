@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.clients.signature import Axis, Signature, Tensor
-from cleave.perf.arms import ARMS, Request
+from cleave.perf.arms import Request, batch_of
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.traffic import Messages, Traffic, arrivals_us, draw_traffic, write_messages
 from cleave.perf.workload.workload import Workload, workload_from_dict
@@ -41,15 +42,15 @@ def signature(arm: str) -> Signature:
         for role, tensor in RANKER.tensors()
         if role != "output"
     }
-    return Signature(ARMS[arm].model("append"), 64, inputs, {})
+    return Signature(TRITON_ARMS[arm].model("append"), 64, inputs, {})
 
 
 def written(arm: str, of: Traffic, folder: Path) -> tuple[Messages, list[dict[str, Any]]]:
-    messages = write_messages(ARMS[arm], signature(arm), of.requests, folder / "inputs.json")
+    messages = write_messages(TRITON_ARMS[arm], signature(arm), of.requests, folder / "inputs.json")
     return messages, json.loads(messages.file.read_text())["data"]
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", TRITON_ARMS)
 def test_equal_seeds_make_equal_bytes(arm: str, tmp_path: Path) -> None:
     texts = []
     for seed in (1, 1, 2):
@@ -114,12 +115,12 @@ def test_the_naive_arm_has_a_row_for_each_candidate(tmp_path: Path) -> None:
 def test_long_histories_make_small_batches() -> None:
     history = {"history_items": np.zeros(100_000, np.int64)}
     request = Request(history, {}, {"candidate_items": np.zeros(64, np.int64)})
-    assert ARMS["per_candidate"].batch([request], 64) == 2
+    assert batch_of(TRITON_ARMS["per_candidate"], [request], 64) == 2
 
 
 def test_a_message_has_no_more_rows_than_the_model_takes() -> None:
     request = Request({"history_items": np.zeros(8, np.int64)}, {}, {"candidate_items": np.zeros(64, np.int64)})
-    assert [ARMS["per_candidate"].batch([request], takes) for takes in (64, 8)] == [16, 8]
+    assert [batch_of(TRITON_ARMS["per_candidate"], [request], takes) for takes in (64, 8)] == [16, 8]
 
 
 def test_arrivals_are_a_poisson_process_and_a_request_comes_at_once() -> None:
