@@ -67,10 +67,10 @@ PROFILES_PARAMETER = "cleave_profiles"
 
 # Tensors of served models, and the roles of tensors
 
-USER_ID = "user_id"
+USER_ID: Final = "user_id"
 """Input of the models that keep summaries: names the user whose summary it is, one string a user."""
 
-SUMMARY_STATUS = "summary_status"
+SUMMARY_STATUS: Final = "summary_status"
 """Output of the models that keep summaries: how each user's summary was obtained, one `Status` a user."""
 
 USER: Final = "user"

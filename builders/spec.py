@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -277,47 +276,3 @@ class Ranker:
 def axes_of(tensors: Iterator[Tensor]) -> tuple[Axis, ...]:
     """Every `Axis` of the tensors once, in order."""
     return tuple(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes if isinstance(axis, Axis)))
-
-
-def signature_json(
-    inputs: Mapping[str, tuple[Role, Tensor]],
-    outputs: tuple[Tensor, ...],
-    kept_inputs: Mapping[str, list[str | int]] | None = None,
-    kept_outputs: Mapping[str, list[str | int]] | None = None,
-    *,
-    summary_cache: str | None = None,
-) -> str:
-    """What a client or backend must know of a served model beyond Triton's types and dims.
-
-    `{"axes": {name: {min, opt, max, buckets}}, "inputs": {name: {role, axes, pad}}, "outputs": {name: {axes}}}`; an
-    entry of `axes` is the name of an axis or a fixed size. `kept_inputs` and `kept_outputs` are the axes of summary
-    tensors, whose role is "summary"; a size that is made of several axes is written as a sum. `summary_cache` names the
-    model that keeps summaries, and adds the input `USER_ID`, whose role is its name, and the output `SUMMARY_STATUS`.
-    """
-
-    def names(tensor: Tensor) -> list[str | int]:
-        return [axis.name if isinstance(axis, Axis) else axis for axis in tensor.axes]
-
-    every = [tensor for _, tensor in inputs.values()] + list(outputs)
-    axes = {
-        axis.name: {"min": axis.min, "opt": axis.opt, "max": axis.max, "buckets": axis.buckets}
-        for axis in axes_of(iter(every))
-    }
-    summary = {name: {"role": "summary", "axes": kept, "pad": 0} for name, kept in (kept_inputs or {}).items()}
-    user_id = {USER_ID: {"role": USER_ID, "axes": [], "pad": 0}} if summary_cache else {}
-    status: dict[str, Any] = {SUMMARY_STATUS: {"axes": []}} if summary_cache else {}
-    return json.dumps(
-        {
-            "axes": axes,
-            "inputs": user_id
-            | summary
-            | {
-                name: {"role": role, "axes": names(tensor), "pad": tensor.pad}
-                for name, (role, tensor) in inputs.items()
-            },
-            "outputs": {tensor.name: {"axes": names(tensor)} for tensor in outputs}
-            | {name: {"axes": kept} for name, kept in (kept_outputs or {}).items()}
-            | status,
-            **({"summary_cache": summary_cache} if summary_cache else {}),
-        }
-    )

@@ -11,18 +11,18 @@ from cleave.clients.errors import (
     UnavailableError,
 )
 from cleave.clients.ranking import Ranking
-from cleave.clients.signature import Signature
+from cleave.clients.signature import ModelSignature
 
 __all__ = [
     "AsyncRankerClient",
     "DeadlineError",
     "InvalidRequestError",
+    "ModelSignature",
     "NotFoundError",
     "RankerClient",
     "RankerError",
     "Ranking",
     "ServerError",
-    "Signature",
     "SignatureError",
     "UnavailableError",
 ]

@@ -28,7 +28,7 @@ from cleave.clients.padding import (
     status_from_answers,
 )
 from cleave.clients.ranking import Ranking
-from cleave.clients.signature import Signature, signature_from_served
+from cleave.clients.signature import ModelSignature, signature_from_served
 from cleave.clients.validation import (
     Array,
     Inputs,
@@ -75,7 +75,7 @@ class AsyncRankerClient:
                 f"{self._where}: micro_batch: expected at least 1, got {micro_batch}; leave it out to send all at once"
             )
         self._channel: GrpcChannel | None = None
-        self._signature: Signature | None = None
+        self._signature: ModelSignature | None = None
         self._closed = False
 
     async def rank(
@@ -163,7 +163,7 @@ class AsyncRankerClient:
         arrays = arrays_for_infer(signature, inputs)
         return (await self._infer(signature, [arrays], signature.outputs, time_left))[0]
 
-    async def signature(self, *, deadline: float | None = None) -> Signature:
+    async def signature(self, *, deadline: float | None = None) -> ModelSignature:
         """Names, types, axes and roles of the model, as its server publishes them. Raises: RankerError."""
         return await self._learned(Deadline(self._where, deadline))
 
@@ -192,7 +192,7 @@ class AsyncRankerClient:
             self._channel = AsyncioChannel(self.url)
         return self._channel
 
-    async def _learned(self, time_left: Deadline) -> Signature:
+    async def _learned(self, time_left: Deadline) -> ModelSignature:
         channel = self._connected()
         if self._signature is None:
             served = await channel.describe(self.model, time_left.left())
@@ -211,7 +211,7 @@ class AsyncRankerClient:
 
     async def _ask_cache(
         self,
-        signature: Signature,
+        signature: ModelSignature,
         requests: Sequence[Mapping[str, Array]],
         outputs: Sequence[str],
         time_left: Deadline,
@@ -224,7 +224,7 @@ class AsyncRankerClient:
 
     async def _infer(
         self,
-        signature: Signature,
+        signature: ModelSignature,
         requests: Sequence[Mapping[str, Array]],
         outputs: Iterable[str],
         time_left: Deadline,

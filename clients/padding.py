@@ -8,7 +8,7 @@ import numpy as np
 
 from cleave.builders.names import CANDIDATE, HIT, SUMMARY_STATUS
 from cleave.clients.errors import ServerError
-from cleave.clients.signature import Axis, Signature, Tensor
+from cleave.clients.signature import Axis, ModelSignature, Tensor
 from cleave.clients.validation import Array, UserId, sizes_of
 
 
@@ -23,20 +23,20 @@ def padded(tensor: Tensor, array: Array) -> Array:
     return larger
 
 
-def slices(signature: Signature, sizes: Mapping[str, int], micro_batch: int | None = None) -> list[slice]:
+def slices(signature: ModelSignature, sizes: Mapping[str, int], micro_batch: int | None = None) -> list[slice]:
     """The candidates of each request: as many as the axis and the micro-batch allow, then the rest."""
     axis = signature.candidate_axis
     most = min(axis.max, micro_batch or axis.max)
     return [slice(start, min(start + most, sizes[axis.name])) for start in range(0, sizes[axis.name], most)]
 
 
-def padded_batch(signature: Signature, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def padded_batch(signature: ModelSignature, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays of one user as a batch of one, padded."""
     return {name: padded(signature.inputs[name], array)[np.newaxis] for name, array in arrays.items()}
 
 
 def batches_from_users(
-    signature: Signature, users: Mapping[UserId, Mapping[str, Array]]
+    signature: ModelSignature, users: Mapping[UserId, Mapping[str, Array]]
 ) -> list[tuple[list[UserId], dict[str, Array]]]:
     """Users of equal padded shapes together, as many as a request takes: their ids and their arrays, [batch, ...]."""
     alike: dict[object, list[tuple[UserId, dict[str, Array]]]] = {}
@@ -55,7 +55,7 @@ def batches_from_users(
 
 
 def requests_from_arrays(
-    signature: Signature, arrays: Mapping[str, Array], parts: Sequence[slice]
+    signature: ModelSignature, arrays: Mapping[str, Array], parts: Sequence[slice]
 ) -> list[dict[str, Array]]:
     """Requests of batch 1 with these parts of the candidates; the user is in each of them."""
     candidate = signature.inputs_of(CANDIDATE)
@@ -67,7 +67,7 @@ def requests_from_arrays(
 
 
 def arrays_from_answer(
-    where: str, signature: Signature, request: Mapping[str, Array], answer: Mapping[str, Array | None]
+    where: str, signature: ModelSignature, request: Mapping[str, Array], answer: Mapping[str, Array | None]
 ) -> dict[str, Array]:
     """The outputs asked for, [batch, ...] in the shapes that follow from the request.
 
@@ -94,7 +94,7 @@ def arrays_from_answer(
 
 
 def outputs_from_answers(
-    signature: Signature, sizes: dict[str, int], answers: Sequence[Mapping[str, Array]], parts: Sequence[slice]
+    signature: ModelSignature, sizes: dict[str, int], answers: Sequence[Mapping[str, Array]], parts: Sequence[slice]
 ) -> dict[str, Array]:
     """The rows of the candidates given, without padding: [num_candidates, ...] by output name.
 

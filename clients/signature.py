@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cleave.builders.names import CANDIDATE, OUTPUT, REQUEST, SIGNATURE_PARAMETER, SUMMARY_STATUS, USER, USER_ID
+from cleave.builders.contract.records import RecordError
+from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
+from cleave.builders.names import CANDIDATE, REQUEST, SIGNATURE_PARAMETER, SUMMARY_STATUS, USER, USER_ID
 from cleave.clients.errors import InvalidRequestError, SignatureError
 
 
@@ -25,22 +26,11 @@ class ServedModel:
     """Inputs that may be left out."""
 
 
-@dataclass(frozen=True)
-class Axis:
+@dataclass(frozen=True, kw_only=True)
+class Axis(ServedAxis):
     """A dimension that varies from request to request and is padded to the smallest of `buckets` that holds it."""
 
     name: str
-    min: int
-    max: int
-    buckets: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.buckets or self.buckets[-1] != self.max:
-            raise ValueError(f"axis {self.name}: expected the last bucket to be max={self.max}, got {self.buckets}")
-
-    def bucket(self, size: int) -> int:
-        """The smallest bucket that holds `size`, which is at most `max`."""
-        return next(bucket for bucket in self.buckets if bucket >= size)
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Signature:
+class ModelSignature:
     """Everything a client knows of the model called `model`."""
 
     model: str
@@ -99,7 +89,7 @@ class Signature:
         return {name: tensor for name, tensor in self.outputs.items() if tensor.axes[:1] == (axis,)}
 
 
-def signature_from_served(model: str, served: ServedModel) -> Signature:
+def signature_from_served(model: str, served: ServedModel) -> ModelSignature:
     """The signature of `model`, checked against Triton's own types and dims.
 
     Raises:
@@ -115,28 +105,25 @@ def signature_from_served(model: str, served: ServedModel) -> Signature:
             f"{model}: max_batch_size: expected at least 1, got {served.max_batch_size}; build it again"
         )
     try:
-        published = json.loads(served.parameters[SIGNATURE_PARAMETER])
-        axes = {
-            name: Axis(name, axis["min"], axis["max"], tuple(sorted(axis["buckets"])))
-            for name, axis in published["axes"].items()
-        }
-        return Signature(
-            model,
-            served.max_batch_size,
-            inputs=_tensors(model, published["inputs"], served.inputs, axes, served.optional),
-            outputs=_tensors(model, published["outputs"], served.outputs, axes),
-            summary_cache=published.get("summary_cache"),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        published = Signature.from_json(served.parameters[SIGNATURE_PARAMETER])
+    except RecordError as error:
         raise SignatureError(
-            f"{model}: its parameter {SIGNATURE_PARAMETER!r} cannot be read ({type(error).__name__}: {error}); "
-            "build the model with the version of cleave that this client is of"
+            f"{model}: its parameter {SIGNATURE_PARAMETER!r} cannot be read ({error}); build the model with the "
+            "version of cleave that this client is of"
         ) from error
+    axes = {name: Axis(**vars(limits), name=name) for name, limits in published.axes.items()}
+    return ModelSignature(
+        model,
+        served.max_batch_size,
+        inputs=_tensors(model, published.inputs, served.inputs, axes, served.optional),
+        outputs=_tensors(model, published.outputs, served.outputs, axes),
+        summary_cache=published.summary_cache,
+    )
 
 
 def _tensors(
     model: str,
-    published: Mapping[str, Any],
+    published: Mapping[str, ServedTensor],
     served: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
     axes: Mapping[str, Axis],
     optional: frozenset[str] = frozenset(),
@@ -149,14 +136,14 @@ def _tensors(
     tensors = {}
     for name, entry in published.items():
         dtype, dims = served[name]
-        tensor = Tensor(
-            name,
-            dtype,
-            tuple(axes[axis] if isinstance(axis, str) else int(axis) for axis in entry["axes"]),
-            entry.get("role", OUTPUT),
-            entry.get("pad", 0),
-            name in optional,
-        )
+        unknown = [axis for axis in entry.axes if isinstance(axis, str) and axis not in axes]
+        if unknown:
+            raise SignatureError(
+                f"{model}: tensor {name}: axis {unknown[0]!r}: expected one that it publishes ({', '.join(axes)}); "
+                "ask the ranker, NAME_uncached or NAME_whole, whose sizes clients choose, or build it again"
+            )
+        shape = tuple(axes[axis] if isinstance(axis, str) else axis for axis in entry.axes)
+        tensor = Tensor(name, dtype, shape, entry.role, entry.pad, name in optional)
         # One value a user is served as dims [1]: Triton knows no empty dims beside the batch axis.
         expected = tuple(-1 if isinstance(axis, Axis) else axis for axis in tensor.axes) or (1,)
         if dims != expected or (dtype.kind == "O") != (name in (USER_ID, SUMMARY_STATUS)):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cleave.builders.names import CANDIDATE, REQUEST, USER, USER_ID
 from cleave.clients.errors import InvalidRequestError
-from cleave.clients.signature import Axis, Signature, Tensor
+from cleave.clients.signature import Axis, ModelSignature, Tensor
 
 Array = NDArray[Any]
 Inputs = Mapping[str, ArrayLike] | ArrayLike
@@ -24,7 +24,7 @@ KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "float"}
 
 
 def arrays_for_rank(
-    signature: Signature, given: Mapping[str, Inputs | None], user_id: UserId | None = None
+    signature: ModelSignature, given: Mapping[str, Inputs | None], user_id: UserId | None = None
 ) -> dict[str, Array]:
     """The arrays of one user by tensor name, from the arguments of `rank`.
 
@@ -40,7 +40,7 @@ def arrays_for_rank(
     return arrays
 
 
-def arrays_for_warm(signature: Signature, user_id: UserId, history: Inputs) -> dict[str, Array]:
+def arrays_for_warm(signature: ModelSignature, user_id: UserId, history: Inputs) -> dict[str, Array]:
     """The id and the history of one user by tensor name.
 
     Raises:
@@ -51,7 +51,7 @@ def arrays_for_warm(signature: Signature, user_id: UserId, history: Inputs) -> d
     return arrays
 
 
-def array_from_user_id(signature: Signature, user_id: UserId) -> Array:
+def array_from_user_id(signature: ModelSignature, user_id: UserId) -> Array:
     """The id as the server takes it: bytes, [].
 
     Raises:
@@ -77,7 +77,7 @@ def _bytes_from_id(where: str, user_id: object) -> bytes:
 
 
 def _arrays_by_role(
-    signature: Signature, given: Mapping[str, Inputs | None], user_id: UserId | None
+    signature: ModelSignature, given: Mapping[str, Inputs | None], user_id: UserId | None
 ) -> dict[str, Array]:
     arrays = {} if user_id is None else {USER_ID: array_from_user_id(signature, user_id)}
     for argument, inputs in given.items():
@@ -92,7 +92,7 @@ def _arrays_by_role(
     return arrays
 
 
-def arrays_for_infer(signature: Signature, given: Mapping[str, ArrayLike]) -> dict[str, Array]:
+def arrays_for_infer(signature: ModelSignature, given: Mapping[str, ArrayLike]) -> dict[str, Array]:
     """The arrays of a batch by tensor name: [batch, ...] each, every axis within its bounds.
 
     Raises:
@@ -167,7 +167,7 @@ def _converted(where: str, tensor: Tensor, array: Array) -> Array:
         return array.astype(tensor.dtype)
 
 
-def sizes_of(signature: Signature, arrays: Mapping[str, Array], batched: bool = False) -> dict[str, int]:
+def sizes_of(signature: ModelSignature, arrays: Mapping[str, Array], batched: bool = False) -> dict[str, int]:
     """The size of every axis by name.
 
     Raises:
@@ -187,7 +187,7 @@ def sizes_of(signature: Signature, arrays: Mapping[str, Array], batched: bool = 
     return {name: size for name, (size, _) in sizes.items()}
 
 
-def _check_longest(signature: Signature, sizes: Mapping[str, int]) -> None:
+def _check_longest(signature: ModelSignature, sizes: Mapping[str, int]) -> None:
     for name, axis in _axes(signature).items():
         if sizes.get(name, 0) > axis.max:
             raise InvalidRequestError(
@@ -209,7 +209,7 @@ def _by_name(where: str, tensors: Mapping[str, Tensor], given: Inputs | None) ->
 
 
 def _check_names(
-    where: str, signature: Signature, tensors: Mapping[str, Tensor], given: Mapping[str, ArrayLike]
+    where: str, signature: ModelSignature, tensors: Mapping[str, Tensor], given: Mapping[str, ArrayLike]
 ) -> None:
     for name in given:
         if name not in tensors:
@@ -237,7 +237,7 @@ def _check_shape(where: str, tensor: Tensor, array: Array, batched: bool) -> Non
         )
 
 
-def _axes(signature: Signature) -> dict[str, Axis]:
+def _axes(signature: ModelSignature) -> dict[str, Axis]:
     tensors = signature.inputs.values()
     return {axis.name: axis for tensor in tensors for axis in tensor.axes if isinstance(axis, Axis)}
 

@@ -15,7 +15,7 @@ from cleave.builders.predict.arms import ARMS, PER_CANDIDATE_ROWS, Arm, Sent
 from cleave.builders.spec import Ranker
 from cleave.clients import RankerClient
 from cleave.clients.padding import padded, requests_from_arrays, slices
-from cleave.clients.signature import Signature
+from cleave.clients.signature import ModelSignature
 from cleave.clients.validation import sizes_of
 from cleave.perf.errors import PerfError
 
@@ -56,7 +56,7 @@ def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> Request:
     return Request(user, request, candidates)
 
 
-def _one_row(signature: Signature, request: Request, batch: int = 1) -> list[Row]:
+def _one_row(signature: ModelSignature, request: Request, batch: int = 1) -> list[Row]:
     """A row with every candidate: of the whole model that is one pass, of an ensemble encoder and scorer."""
     arrays = {
         name: np.asarray(array, signature.inputs[name].dtype)
@@ -66,13 +66,13 @@ def _one_row(signature: Signature, request: Request, batch: int = 1) -> list[Row
     return [{name: array[0] for name, array in batch.items()} for batch in batches]
 
 
-def _named_row(signature: Signature, request: Request, batch: int = 1) -> list[Row]:
+def _named_row(signature: ModelSignature, request: Request, batch: int = 1) -> list[Row]:
     """The same with the name of the user, whose summary the server may have."""
     name = np.array(request.user_id.encode(), object)
     return [{USER_ID: name, **row} for row in _one_row(signature, request)]
 
 
-def _row_per_candidate(signature: Signature, request: Request, batch: int) -> list[Row]:
+def _row_per_candidate(signature: ModelSignature, request: Request, batch: int) -> list[Row]:
     """The naive way: a row for each candidate, with the user's history in every row."""
     user = {name: padded(signature.inputs[name], np.asarray(array)) for name, array in request.history.items()}
     user |= {name: np.asarray(array) for name, array in request.request.items()}
@@ -95,7 +95,7 @@ def _rows_at_a_time(requests: Sequence[Request], max_batch_size: int) -> int:
     return min(range(most, most // 2, -1), key=lambda rows: sum(-count % rows for count in counts))
 
 
-Rows = Callable[[Signature, Request, int], list[Row]]
+Rows = Callable[[ModelSignature, Request, int], list[Row]]
 """The rows that hold one user's request, padded as the client pads them, in the order of the candidates; as many as
 fill batches of the size given."""
 BatchSize = Callable[[Sequence[Request], int], int]
@@ -108,7 +108,7 @@ _SENT: dict[Sent, tuple[Rows, BatchSize]] = {
 }
 
 
-def rows_of(arm: Arm, signature: Signature, request: Request, batch: int) -> list[Row]:
+def rows_of(arm: Arm, signature: ModelSignature, request: Request, batch: int) -> list[Row]:
     """One user's request as the arm sends it: see `Rows`."""
     rows, _ = _SENT[arm.sent]
     return rows(signature, request, batch)
@@ -143,7 +143,7 @@ class ArmClient:
         self.client.close()
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> ModelSignature:
         return self.client.signature(deadline=DEADLINE_S)
 
     def scores(self, request: Request) -> Array:

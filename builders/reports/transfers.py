@@ -56,16 +56,13 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
     `NAME_uncached` the summary stays on the GPU.
     """
     encoder, scorer = (configs[f"{ranker}{part}"] for part in (HISTORY_ENCODER, CANDIDATE_SCORER))
-    roles = {name: entry["role"] for name, entry in signature_of(scorer)["inputs"].items()}
-    sizes = {
-        name: next(bucket for bucket in axis["buckets"] if bucket >= axis["opt"])
-        for name, axis in signature_of(configs[f"{ranker}{WHOLE}"])["axes"].items()
-    }
+    roles = {name: entry.role for name, entry in signature_of(scorer).inputs.items()}
+    sizes = {name: axis.bucket(axis.opt) for name, axis in signature_of(configs[f"{ranker}{WHOLE}"]).axes.items()}
     history = sum(_input_bytes(encoder, sizes).values())
     inputs = _input_bytes(scorer, sizes)
     summary = sum(count for name, count in inputs.items() if roles[name] == "summary")
     rest = sum(inputs.values()) - summary
-    scores = sum(_bytes(entry, signature_of(scorer)["outputs"][entry.name]["axes"], sizes) for entry in scorer.output)
+    scores = sum(_bytes(entry, signature_of(scorer).outputs[entry.name].axes, sizes) for entry in scorer.output)
     return [
         Transfers(f"{ranker}, hit", 0, 0, summary, rest, scores),
         Transfers(f"{ranker}, miss", history, summary, summary, rest, scores),
@@ -74,7 +71,7 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
 
 
 def _input_bytes(config: Any, sizes: Mapping[str, int]) -> dict[str, int]:
-    axes = {name: entry["axes"] for name, entry in signature_of(config)["inputs"].items()}
+    axes = {name: entry.axes for name, entry in signature_of(config).inputs.items()}
     return {entry.name: _bytes(entry, axes[entry.name], sizes) for entry in config.input}
 
 

@@ -13,7 +13,7 @@ from cleave.builders.predict.arms import DEFAULT, TRITON_ARMS
 from cleave.clients.client import RankerClient
 from cleave.clients.errors import InvalidRequestError, NotFoundError, UnavailableError
 from cleave.clients.ranking import Ranking
-from cleave.clients.signature import Axis, Signature
+from cleave.clients.signature import Axis, ModelSignature
 
 if TYPE_CHECKING:
     from cleave.builders.training.data import MovieLens
@@ -94,7 +94,7 @@ def rank_catalogue(options: argparse.Namespace) -> int:
     return 0
 
 
-def _max_events(signature: Signature) -> int:
+def _max_events(signature: ModelSignature) -> int:
     """What the history axis of the model holds."""
     tensors = signature.inputs_of(USER).values()
     return min((axis.max for tensor in tensors for axis in tensor.axes if isinstance(axis, Axis)), default=0)

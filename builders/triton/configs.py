@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import np_to_triton_dtype
 
+from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import (
+    CANDIDATE,
     CANDIDATE_SCORER,
     ENCODER_PARAMETER,
     HISTORY_ENCODER,
     MAX_AGE_PARAMETER,
     NICE_PARAMETER,
+    OUTPUT,
+    REQUEST,
     SIGNATURE_PARAMETER,
+    SUMMARY,
     SUMMARY_CACHE,
     SUMMARY_STATUS,
     UNCACHED,
+    USER,
     USER_ID,
     WHOLE,
+    Role,
 )
-from cleave.builders.onnx_graph.sizes import Size, tensor_dims
-from cleave.builders.spec import Tensor, signature_json
+from cleave.builders.spec import Axis, Ranker
 
 MAX_BATCH_SIZE = 64
 """Requests that the dynamic batcher joins at most, and rows of one request; the same in every model, as an ensemble's
@@ -40,9 +47,57 @@ MAX_SUMMARY_AGE_S = 24 * 3600
 finds them as good as live ones; a day leaves room for users who were not refreshed. `cleave serve --max-age` overrides
 it."""
 
-Dims = tuple[Size, ...]
 VARIABLE = -1
 STRING = "STRING"
+
+Kind = Literal["graph", "ensemble", "summary_cache"]
+"""A graph of its own, a sequence of other models, or what keeps summaries and calls the encoder where it has none."""
+
+Group = Role | Literal["user_id", "summary_status"]
+"""All tensors of a role, or the one of this name that served models have beside those of the ranker."""
+
+
+@dataclass(frozen=True)
+class RepositoryModel:
+    """One model of the repository: what it takes and gives, and which others it calls."""
+
+    suffix: str
+    """Behind the ranker's name."""
+    kind: Kind
+    inputs: tuple[Group, ...]
+    outputs: tuple[Group, ...]
+    steps: tuple[str, ...] = ()
+    """The suffixes of the models that it calls, in this order."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def optional(self) -> tuple[Group, ...]:
+        """Inputs that may be left out: with a kept summary, a user is named by id, by the user's inputs, or by both."""
+        return (USER_ID, USER) if USER_ID in self.inputs else ()
+
+
+MODELS = (
+    RepositoryModel(WHOLE, "graph", (USER, REQUEST, CANDIDATE), (OUTPUT,)),
+    RepositoryModel(HISTORY_ENCODER, "graph", (USER,), (SUMMARY,), parameters={NICE_PARAMETER: str(ENCODER_NICE)}),
+    RepositoryModel(CANDIDATE_SCORER, "graph", (SUMMARY, REQUEST, CANDIDATE), (OUTPUT,)),
+    RepositoryModel(UNCACHED, "ensemble", (USER, REQUEST, CANDIDATE), (OUTPUT,), (HISTORY_ENCODER, CANDIDATE_SCORER)),
+    RepositoryModel(
+        SUMMARY_CACHE,
+        "summary_cache",
+        (USER_ID, USER),
+        (SUMMARY, SUMMARY_STATUS),
+        (HISTORY_ENCODER,),
+        parameters={MAX_AGE_PARAMETER: str(MAX_SUMMARY_AGE_S)},
+    ),
+    RepositoryModel(
+        "",
+        "ensemble",
+        (USER_ID, USER, REQUEST, CANDIDATE),
+        (OUTPUT, SUMMARY_STATUS),
+        (SUMMARY_CACHE, CANDIDATE_SCORER),
+    ),
+)
+"""The models that a ranker becomes. Another part of the cut is another row."""
 
 
 def texts_of(configs: Sequence[Any], ranker: str) -> dict[str, str]:
@@ -53,150 +108,124 @@ def texts_of(configs: Sequence[Any], ranker: str) -> dict[str, str]:
 
 def configs(cut: Cut) -> list[Any]:
     """The config of each model of the ranker, on ONNX Runtime."""
-    ranker = cut.ranker
-    name = ranker.name
-    inputs = {tensor.name: (role, tensor) for role, tensor in ranker.tensors() if role != "output"}
-    summary = [_Entry(tensor.name, tensor.dtype, tensor.dims) for tensor in cut.summary]
-    user, rest, output = (
-        [_entry(tensor) for tensor in tensors]
-        for tensors in (ranker.user, ranker.request + ranker.candidate, ranker.output)
-    )
-    of_user = {key: value for key, value in inputs.items() if value[0] == "user"}
-    of_rest = {key: value for key, value in inputs.items() if value[0] != "user"}
-    kept = {tensor.name: [size.symbol for size in tensor.dims[1:]] for tensor in cut.summary}
-    by_id = [_string(USER_ID), *user]
-    status = [_string(SUMMARY_STATUS)]
-    encoder = _onnx_config(f"{name}{HISTORY_ENCODER}", user, summary, signature_json(of_user, (), kept_outputs=kept))
-    encoder.parameters[NICE_PARAMETER].string_value = str(ENCODER_NICE)
-    return [
-        _onnx_config(f"{name}{WHOLE}", user + rest, output, signature_json(inputs, ranker.output)),
-        encoder,
-        _onnx_config(
-            f"{name}{CANDIDATE_SCORER}",
-            summary + rest,
-            output,
-            signature_json(of_rest, ranker.output, kept_inputs=kept),
-        ),
-        _ensemble_config(
-            f"{name}{UNCACHED}",
-            user + rest,
-            output,
-            [
-                (f"{name}{HISTORY_ENCODER}", user, summary),
-                (f"{name}{CANDIDATE_SCORER}", summary + rest, output),
-            ],
-            signature_json(inputs, ranker.output),
-        ),
-        _summary_cache_config(
-            f"{name}{SUMMARY_CACHE}",
-            by_id,
-            summary + status,
-            f"{name}{HISTORY_ENCODER}",
-            signature_json(of_user, (), kept_outputs=kept, summary_cache=f"{name}{SUMMARY_CACHE}"),
-        ),
-        _ensemble_config(
-            name,
-            by_id + rest,
-            output + status,
-            [
-                (f"{name}{SUMMARY_CACHE}", by_id, summary + status),
-                (f"{name}{CANDIDATE_SCORER}", summary + rest, output),
-            ],
-            signature_json(inputs, ranker.output, summary_cache=f"{name}{SUMMARY_CACHE}"),
-            optional=by_id,
-        ),
-    ]
+    tensors = _tensors(cut)
+    return [_config(model, cut.ranker, tensors) for model in MODELS]
 
 
-def signature_of(config: Any) -> dict[str, Any]:
-    """What a config publishes of axes, roles and padding: see `signature_json`."""
-    signature: dict[str, Any] = json.loads(config.parameters[SIGNATURE_PARAMETER].string_value)
-    return signature
+def signature_of(config: Any) -> Signature:
+    """What a config publishes of axes, roles and padding.
+
+    Raises:
+        RecordError: it publishes no signature.
+    """
+    return Signature.from_json(config.parameters[SIGNATURE_PARAMETER].string_value)
 
 
-class _Entry:
+@dataclass(frozen=True)
+class _ConfigTensor:
     """One input or output of a config."""
 
-    def __init__(self, name: str, dtype: str, dims: Dims) -> None:
-        self.name = name
-        self.type = model_config_pb2.DataType.Value(f"TYPE_{dtype if dtype == STRING else _triton_dtype(dtype)}")
-        self.dims = [VARIABLE if size.constant is None else size.constant for size in dims[1:]]
+    name: str
+    dtype: str
+    served: ServedTensor
+
+    @property
+    def type(self) -> Any:
+        """As the protobuf numbers it."""
+        name = self.dtype if self.dtype == STRING else np_to_triton_dtype(np.dtype(self.dtype))
+        return model_config_pb2.DataType.Value(f"TYPE_{name}")
+
+    @property
+    def dims(self) -> list[int]:
+        """One value a user has a dimension, too: see `cleave.builders.passes.batch_columns`."""
+        return [VARIABLE if isinstance(axis, str) else axis for axis in self.served.axes] or [1]
 
 
-def _triton_dtype(dtype: str) -> str:
-    name: str = np_to_triton_dtype(np.dtype(dtype))
-    return name
+_Tensors = Mapping[Group, Sequence[_ConfigTensor]]
 
 
-def _entry(tensor: Tensor) -> _Entry:
-    return _Entry(tensor.name, tensor.dtype, tensor_dims(tensor))
+def _tensors(cut: Cut) -> _Tensors:
+    """What each group of tensors holds."""
+    groups: dict[Group, list[_ConfigTensor]] = {
+        USER_ID: [_ConfigTensor(USER_ID, STRING, ServedTensor((), USER_ID))],
+        SUMMARY_STATUS: [_ConfigTensor(SUMMARY_STATUS, STRING, ServedTensor(()))],
+        SUMMARY: [
+            _ConfigTensor(
+                tensor.name, tensor.dtype, ServedTensor(tuple(size.symbol for size in tensor.dims[1:]), SUMMARY)
+            )
+            for tensor in cut.summary
+        ],
+        **{role: [] for role in (USER, REQUEST, CANDIDATE, OUTPUT)},
+    }
+    for role, tensor in cut.ranker.tensors():
+        axes = tuple(axis.name if isinstance(axis, Axis) else axis for axis in tensor.axes)
+        groups[role].append(_ConfigTensor(tensor.name, tensor.dtype, ServedTensor(axes, role, tensor.pad)))
+    return groups
 
 
-def _string(name: str) -> _Entry:
-    """One string a user."""
-    return _Entry(name, STRING, ())
+def _joined(groups: Sequence[Group], tensors: _Tensors) -> list[_ConfigTensor]:
+    return list(itertools.chain.from_iterable(tensors[group] for group in groups))
 
 
-def _fill(
-    config: Any,
-    inputs: Sequence[_Entry],
-    outputs: Sequence[_Entry],
-    signature: str,
-    optional: Sequence[_Entry] = (),
-) -> None:
-    config.max_batch_size = MAX_BATCH_SIZE
-    for entries, field in ((inputs, config.input), (outputs, config.output)):
-        for entry in entries:
-            # One value a user has a dimension, too: see `cleave.builders.passes.batch_columns`.
-            field.add(name=entry.name, data_type=entry.type, dims=entry.dims or [1])
-    names = {entry.name for entry in optional}
-    for added in config.input:
-        added.optional = added.name in names
-    config.parameters[SIGNATURE_PARAMETER].string_value = signature
+def _config(model: RepositoryModel, ranker: Ranker, tensors: _Tensors) -> Any:
+    config = model_config_pb2.ModelConfig(name=f"{ranker.name}{model.suffix}", max_batch_size=MAX_BATCH_SIZE)
+    optional = _joined(model.optional, tensors)
+    for tensor in _joined(model.inputs, tensors):
+        config.input.add(name=tensor.name, data_type=tensor.type, dims=tensor.dims, optional=tensor in optional)
+    for tensor in _joined(model.outputs, tensors):
+        config.output.add(name=tensor.name, data_type=tensor.type, dims=tensor.dims)
+    parameters = {SIGNATURE_PARAMETER: _signature(model, ranker, tensors).to_json(), **model.parameters}
+    for name, text in parameters.items():
+        config.parameters[name].string_value = text
+    _FILL[model.kind](config, model, ranker.name, tensors)
+    return config
 
 
-def _onnx_config(name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry], signature: str) -> Any:
-    config = model_config_pb2.ModelConfig(name=name, backend="onnxruntime")
-    _fill(config, inputs, outputs, signature)
+def _signature(model: RepositoryModel, ranker: Ranker, tensors: _Tensors) -> Signature:
+    inputs, outputs = _joined(model.inputs, tensors), _joined(model.outputs, tensors)
+    # A summary may have an axis that no other tensor of the model has: its sizes are not for clients to choose.
+    names = [axis for tensor in inputs + outputs if tensor.served.role != SUMMARY for axis in tensor.served.axes]
+    limits = {axis.name: ServedAxis(axis.min, axis.opt, axis.max, axis.buckets) for axis in ranker.axes}
+    return Signature(
+        axes={name: limits[name] for name in dict.fromkeys(names) if isinstance(name, str)},
+        inputs={tensor.name: tensor.served for tensor in inputs},
+        outputs={tensor.name: ServedTensor(tensor.served.axes) for tensor in outputs},
+        summary_cache=f"{ranker.name}{SUMMARY_CACHE}" if USER_ID in model.inputs else None,
+    )
+
+
+def _fill_graph(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:
+    config.backend = "onnxruntime"
     # An idle instance waits for nobody, and what comes while it is busy is joined. With a delay of 0.5 ms, batches of
     # 16 clients (vista and append, n = 1024, m = 512) were no larger, and one client waited 0.5 ms longer.
     config.dynamic_batching.SetInParent()
     # Triton's default on a CPU is two, which compete for the same cores; the kind is left to it.
     config.instance_group.add(count=1)
-    return config
 
 
-def _summary_cache_config(
-    name: str, inputs: Sequence[_Entry], outputs: Sequence[_Entry], encoder: str, signature: str
-) -> Any:
-    config = model_config_pb2.ModelConfig(name=name, backend="summary_cache")
-    _fill(config, inputs, outputs, signature, optional=inputs)
+def _fill_summary_cache(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:
+    config.backend = "summary_cache"
     for entry in config.input:
         entry.allow_ragged_batch = True  # each request is a history of its own
     config.dynamic_batching.SetInParent()
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    config.parameters[ENCODER_PARAMETER].string_value = encoder
-    config.parameters[MAX_AGE_PARAMETER].string_value = str(MAX_SUMMARY_AGE_S)
-    return config
+    (encoder,) = model.steps
+    config.parameters[ENCODER_PARAMETER].string_value = f"{ranker}{encoder}"
 
 
-def _ensemble_config(
-    name: str,
-    inputs: Sequence[_Entry],
-    outputs: Sequence[_Entry],
-    steps: Sequence[tuple[str, Sequence[_Entry], Sequence[_Entry]]],
-    signature: str,
-    optional: Sequence[_Entry] = (),
-) -> Any:
-    config = model_config_pb2.ModelConfig(name=name, platform="ensemble")
-    _fill(config, inputs, outputs, signature, optional=optional)
-    for model, step_inputs, step_outputs in steps:
-        step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
-        _map(step.input_map, step_inputs)
-        _map(step.output_map, step_outputs)
-    return config
+def _fill_ensemble(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:
+    config.platform = "ensemble"
+    by_suffix = {each.suffix: each for each in MODELS}
+    for suffix in model.steps:
+        step = config.ensemble_scheduling.step.add(model_name=f"{ranker}{suffix}", model_version=-1)
+        for tensor in _joined(by_suffix[suffix].inputs, tensors):
+            step.input_map[tensor.name] = tensor.name
+        for tensor in _joined(by_suffix[suffix].outputs, tensors):
+            step.output_map[tensor.name] = tensor.name
 
 
-def _map(field: Any, entries: Sequence[_Entry]) -> None:
-    for entry in entries:
-        field[entry.name] = entry.name
+_FILL: Mapping[Kind, Callable[[Any, RepositoryModel, str, _Tensors], None]] = {
+    "graph": _fill_graph,
+    "ensemble": _fill_ensemble,
+    "summary_cache": _fill_summary_cache,
+}

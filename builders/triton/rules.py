@@ -10,6 +10,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
+from cleave.builders.contract.signature import Signature
 from cleave.builders.errors import CheckError
 from cleave.builders.names import BATCH, ENCODER_PARAMETER, PLAN_PLATFORM, PROFILES_PARAMETER, SIGNATURE_PARAMETER
 from cleave.builders.targets.tensorrt.profiles import Bounds, holds
@@ -81,17 +82,14 @@ def _profiles(config: Any) -> list[dict[str, list[int]]]:
     return profiles
 
 
-def _axes(config: Any) -> dict[str, dict[str, int]]:
-    """Of the signature; none of a config without one, which breaks a rule of its own."""
-    axes: dict[str, dict[str, int]] = signature_of(config)["axes"] if SIGNATURE_PARAMETER in config.parameters else {}
-    return axes
+def _signature(config: Any) -> Signature:
+    """An empty one of a config without one, which breaks a rule of its own."""
+    return signature_of(config) if SIGNATURE_PARAMETER in config.parameters else Signature({}, {}, {})
 
 
-def _input_axes(config: Any) -> dict[str, list[str | int]]:
-    """The axes of each input by name, as `_axes`."""
-    if SIGNATURE_PARAMETER not in config.parameters:
-        return {}
-    return {name: entry["axes"] for name, entry in signature_of(config)["inputs"].items()}
+def _input_axes(config: Any) -> dict[str, tuple[str | int, ...]]:
+    """The axes of each input by name."""
+    return {name: tensor.axes for name, tensor in _signature(config).inputs.items()}
 
 
 def _sizes(axes_of: Mapping[str, Sequence[str | int]], dims_of: Mapping[str, Sequence[int]]) -> dict[str, Sizes]:
@@ -183,7 +181,7 @@ def _missing_combinations(profiles: Sequence[Mapping[str, Sequence[int]]]) -> It
 def _bounds_of_axes(config: Any, configs: Configs) -> dict[str, tuple[int, int]]:
     """Of a summary's axes, too, which only the signatures of the ensembles have that read it."""
     readers = (each for each in _ensembles(configs) if config.name in _steps(each))
-    return {name: (axis["min"], axis["max"]) for each in (*readers, config) for name, axis in _axes(each).items()}
+    return {name: (axis.min, axis.max) for each in (*readers, config) for name, axis in _signature(each).axes.items()}
 
 
 def engines_are_on_gpus(configs: Configs) -> Found:

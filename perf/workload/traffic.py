@@ -13,7 +13,7 @@ import numpy as np
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.predict.arms import Arm
 from cleave.builders.spec import Axis, Ranker
-from cleave.clients.signature import Signature
+from cleave.clients.signature import ModelSignature
 from cleave.perf.arms import Request, Row, batch_of, rows_of
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.lengths import Length
@@ -145,7 +145,7 @@ class Messages:
         return sum(self.of_request)
 
 
-def write_messages(arm: Arm, signature: Signature, requests: Sequence[Request], file: Path) -> Messages:
+def write_messages(arm: Arm, signature: ModelSignature, requests: Sequence[Request], file: Path) -> Messages:
     """Write the JSON file from which perf_analyzer sends these requests by this arm, a row after the other."""
     batch = batch_of(arm, requests, signature.max_batch_size)
     counts = []

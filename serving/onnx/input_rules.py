@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.names import BATCH, SIGNATURE_PARAMETER, SUMMARY
+from cleave.builders.names import BATCH, SUMMARY
 from cleave.serving.errors import InputError
+from cleave.serving.model_config import Config, signature_from_config
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -28,19 +28,16 @@ class InputRules:
     """Inputs that may hold neither NaN nor infinity."""
 
     @staticmethod
-    def from_config(config: Mapping[str, Any]) -> InputRules:
-        """The rules of a model from its config as Triton gives it to a backend."""
-        parameter = config.get("parameters", {}).get(SIGNATURE_PARAMETER)
-        signature = json.loads(parameter["string_value"]) if parameter else {"inputs": {}, "axes": {}}
+    def from_config(config: Config) -> InputRules:
+        """The rules of a model. Raises: ModelError."""
+        signature = signature_from_config(config)
         # Triton has no tensors without dimensions: one value a user is [batch, 1], unless the config reshapes it.
         columns = {entry["name"] for entry in config.get("input", ()) if "reshape" not in entry}
         return InputRules(
-            axes={
-                name: tuple(tensor["axes"]) or (1,) * (name in columns) for name, tensor in signature["inputs"].items()
-            },
-            bounds={name: (axis["min"], axis["max"]) for name, axis in signature["axes"].items()},
+            axes={name: tensor.axes or (1,) * (name in columns) for name, tensor in signature.inputs.items()},
+            bounds={name: (axis.min, axis.max) for name, axis in signature.axes.items()},
             # What the history encoder wrote is finite by construction, and megabytes to look through.
-            finite=frozenset(n for n, tensor in signature["inputs"].items() if tensor["role"] != SUMMARY),
+            finite=frozenset(name for name, tensor in signature.inputs.items() if tensor.role != SUMMARY),
         )
 
     def check(self, inputs: Arrays) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.names import ONNX_FILE, VERSION_FOLDER
 from cleave.serving.errors import InputError, ModelError, RunError, ServingError
+from cleave.serving.model_config import Config
 from cleave.serving.onnx.explain_failure import GraphInputs
 from cleave.serving.onnx.input_rules import InputRules
-from cleave.serving.onnx.session import Config, open_session, run_options
+from cleave.serving.onnx.session import open_session, run_options
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,7 @@ import onnxruntime
 
 from cleave.builders.names import NICE_PARAMETER
 from cleave.serving.errors import ModelError
-
-Config = Mapping[str, Any]
-"""A model's config as Triton gives it to a backend: `config.pbtxt` as JSON with every default spelled out."""
+from cleave.serving.model_config import Config, named, optional_parameter
 
 _LEVELS = {
     -1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -38,7 +36,7 @@ def open_session(file: Path, config: Config) -> Any:
     Raises:
         ModelError: the file is no graph, a parameter is not understood, or inputs or outputs do not fit the config.
     """
-    where = _where(config)
+    where = named(config)
     try:
         session = onnxruntime.InferenceSession(str(file), session_options(config), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own errors have no common class
@@ -52,7 +50,7 @@ def run_options(config: Config) -> Any:
     """The options of every run of the session."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = _FATAL_ONLY  # a refused request is answered, it need not fill the log
-    shrinkage = _parameter(config, "memory.enable_memory_arena_shrinkage")
+    shrinkage = optional_parameter(config, "memory.enable_memory_arena_shrinkage")
     if shrinkage:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", shrinkage)
     return options
@@ -87,24 +85,19 @@ def session_options(config: Config) -> Any:
     return options
 
 
-def _parameter(config: Config, name: str) -> str | None:
-    parameter = config.get("parameters", {}).get(name)
-    return parameter["string_value"] if parameter else None
-
-
 def _number(config: Config, name: str, default: int = 0, highest: int | None = None) -> int:
-    text = _parameter(config, name)
+    text = optional_parameter(config, name)
     if text is None:
         return default
     if not text.isdecimal() or (highest is not None and int(text) > highest):
         wanted = "a whole number" if highest is None else f"0 to {highest}"
-        raise ModelError(f"{_where(config)}: parameter {name!r}: expected {wanted}, got {text!r}; correct config.pbtxt")
+        raise ModelError(f"{named(config)}: parameter {name!r}: expected {wanted}, got {text!r}; correct config.pbtxt")
     return int(text)
 
 
 def _check_tensors(kind: str, config: Config, tensors: Any) -> None:
     """Outputs may be left out of a config, inputs may not."""
-    where = _where(config)
+    where = named(config)
     entries = {entry["name"]: entry for entry in config[kind]}
     graph = {tensor.name: tensor for tensor in tensors}
     different = sorted(set(entries) ^ set(graph) if kind == "input" else set(entries) - set(graph))
@@ -138,10 +131,6 @@ def _fit(config: list[int], graph: list[int], loose: bool) -> bool:
         in_graph in (-1, in_config) or (loose and in_config == -1)
         for in_config, in_graph in zip(config, graph, strict=True)
     )
-
-
-def _where(config: Config) -> str:
-    return f"model {config['name']!r}"
 
 
 def _one_line(error: Exception) -> str:

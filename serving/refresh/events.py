@@ -15,7 +15,7 @@ from valkey.exceptions import ResponseError
 
 from cleave.builders.names import USER
 from cleave.clients.errors import InvalidRequestError
-from cleave.clients.signature import Axis, Signature, Tensor
+from cleave.clients.signature import Axis, ModelSignature, Tensor
 from cleave.clients.validation import array_from_value
 from cleave.serving.errors import ServingError
 
@@ -41,7 +41,7 @@ class Event:
     row: Row
 
 
-def history_tensors(signature: Signature) -> dict[str, Tensor]:
+def history_tensors(signature: ModelSignature) -> dict[str, Tensor]:
     """The user inputs of a ranker, each of which has a row for every event.
 
     Raises:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER
 from cleave.serving.errors import ModelError
+from cleave.serving.model_config import Config, parameter
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.user_inputs import Layout
 
@@ -36,19 +36,18 @@ class Settings:
     max_batch_size: int
 
     @staticmethod
-    def from_config(folder: Path, config: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    def from_config(folder: Path, config: Config, environment: Mapping[str, str] = os.environ) -> Settings:
         """
         Args:
             folder: the model's folder, `<repository>/<model>`.
-            config: the model's config as Triton gives it to a backend.
 
         Raises:
             ManifestError: the encoder was never built.
             ModelError: a parameter is missing or wrong.
         """
-        encoder = _parameter(config, ENCODER_PARAMETER)
+        encoder = parameter(config, ENCODER_PARAMETER)
         manifest = read_manifest(folder.parent / encoder)
-        max_age = environment.get(MAX_AGE_VARIABLE) or _parameter(config, MAX_AGE_PARAMETER)
+        max_age = environment.get(MAX_AGE_VARIABLE) or parameter(config, MAX_AGE_PARAMETER)
         return Settings(
             name=config["name"],
             layout=Layout.from_config(config),
@@ -58,13 +57,6 @@ class Settings:
             max_age_s=_seconds(config["name"], max_age),
             max_batch_size=config["max_batch_size"],
         )
-
-
-def _parameter(config: Mapping[str, Any], name: str) -> str:
-    if name not in config["parameters"]:
-        raise ModelError(f"model {config['name']!r}: expected parameter {name!r}, got none; build it again")
-    text: str = config["parameters"][name]["string_value"]
-    return text
 
 
 def _seconds(model: str, text: str) -> float:

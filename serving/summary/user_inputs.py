@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.utils import triton_to_np_dtype
 
-from cleave.builders.names import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID
+from cleave.builders.names import SUMMARY_STATUS, USER_ID
+from cleave.serving.errors import ModelError
+from cleave.serving.model_config import Config, named, signature_from_config
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -53,15 +54,20 @@ class Layout:
     summary: Mapping[str, SummaryTensor]
 
     @staticmethod
-    def from_config(config: Mapping[str, Any]) -> Layout:
+    def from_config(config: Config) -> Layout:
         """The layout in the config of a summary cache as Triton gives it to a backend."""
-        published = json.loads(config["parameters"][SIGNATURE_PARAMETER]["string_value"])["inputs"]
+        published = signature_from_config(config).inputs
         user = {}
         for entry in config["input"]:
             if entry["name"] != USER_ID:
-                tensor = published[entry["name"]]
-                variable = tuple(place for place, axis in enumerate(tensor["axes"]) if isinstance(axis, str))
-                user[entry["name"]] = UserInput(_dtype(entry), variable, tensor["pad"])
+                tensor = published.get(entry["name"])
+                if tensor is None:
+                    raise ModelError(
+                        f"{named(config)}: input {entry['name']!r}: expected it in the signature, got "
+                        f"{', '.join(published) or 'no input'}; build it again"
+                    )
+                variable = tuple(place for place, axis in enumerate(tensor.axes) if isinstance(axis, str))
+                user[entry["name"]] = UserInput(_dtype(entry), variable, tensor.pad)
         summary = {
             entry["name"]: SummaryTensor(_dtype(entry), tuple(map(int, entry["dims"])))
             for entry in config["output"]

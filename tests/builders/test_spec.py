@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,6 @@ from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.errors import BuilderError, SpecError
-from cleave.builders.spec import signature_json
 
 HISTORY = Axis("history", min=1, opt=256, max=4096)
 CANDIDATES = Axis("candidates", min=1, opt=512, max=8192)
@@ -178,8 +176,6 @@ def test_raising_the_longest_history_touches_one_line() -> None:
         before.sizes("opt", history=5000)
     assert after.sizes("opt", history=5000)["history"] == 5000
     assert longer.buckets == (*HISTORY.buckets, 8192)
-    published = json.loads(signature_json({"events": ("user", after.user[0])}, after.output))["axes"]["history"]
-    assert published == {"min": 1, "opt": 256, "max": 8192, "buckets": list(longer.buckets)}
 
 
 def test_sizes_of_single_axes() -> None:
@@ -202,25 +198,3 @@ def test_what_follows_from_the_tensors() -> None:
     assert features.shape({"candidates": 7}) == (7, 20)
     assert hour.shape({}) == ()
     assert features.numpy_dtype == np.float32
-
-
-def test_the_signature_is_what_clients_and_backends_read() -> None:
-    padded = tensor(name="events", pad=-1)
-    written = signature_json(
-        {"events": ("user", padded), "hour": ("request", tensor(name="hour", axes=()))},
-        (SCORES,),
-        kept_inputs={"key": [2, "history", 16]},
-        kept_outputs={"value": ["history"]},
-    )
-    assert json.loads(written) == {
-        "axes": {
-            "history": {"min": 1, "opt": 256, "max": 4096, "buckets": list(HISTORY.buckets)},
-            "candidates": {"min": 1, "opt": 512, "max": 8192, "buckets": list(CANDIDATES.buckets)},
-        },
-        "inputs": {
-            "key": {"role": "summary", "axes": [2, "history", 16], "pad": 0},
-            "events": {"role": "user", "axes": ["history"], "pad": -1},
-            "hour": {"role": "request", "axes": [], "pad": 0},
-        },
-        "outputs": {"scores": {"axes": ["candidates"]}, "value": {"axes": ["history"]}},
-    }

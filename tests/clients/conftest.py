@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from numpy.typing import ArrayLike
 
-from cleave.clients import AsyncRankerClient, RankerClient, Ranking, Signature
+from cleave.clients import AsyncRankerClient, ModelSignature, RankerClient, Ranking
 from tests.clients.fake_triton import MODEL
 
 
@@ -34,7 +34,7 @@ class AsyncClientOnLoop:
     def forget(self, user_id: Any, **arguments: Any) -> None:
         self.loop.run_until_complete(self.client.forget(user_id, **arguments))
 
-    def signature(self, **arguments: Any) -> Signature:
+    def signature(self, **arguments: Any) -> ModelSignature:
         return self.loop.run_until_complete(self.client.signature(**arguments))
 
     def close(self) -> None:

@@ -241,7 +241,9 @@ def test_a_client_lives_through_a_restart_on_a_new_build(triton: FakeTriton, con
     triton.stop()
     with pytest.raises(UnavailableError):
         client.rank(**arguments(2, 3))
-    triton.signature = SIGNATURE | {"axes": SIGNATURE["axes"] | {"candidates": {"min": 1, "max": 8, "buckets": [8]}}}
+    triton.signature = SIGNATURE | {
+        "axes": SIGNATURE["axes"] | {"candidates": {"min": 1, "opt": 8, "max": 8, "buckets": [8]}}
+    }
     triton.start()
     give_up = time.monotonic() + PATIENCE_S
     while True:

@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cleave.builders import Axis, Tensor, spec
-from cleave.builders.names import SIGNATURE_PARAMETER, Role
+from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
+from cleave.builders.names import SIGNATURE_PARAMETER
 from cleave.clients.errors import InvalidRequestError, SignatureError
 from cleave.clients.signature import ServedModel, signature_from_served
 from tests.clients.fake_triton import MAX_BATCH, SIGNATURE, VISIT_PAD
 from tests.clients.toy import served, signature
 
 
-def test_what_the_builders_publish_is_understood() -> None:
-    history, candidates = Axis("history", 1, 100, 1000), Axis("candidates", 2, 8, 40)
-    inputs: dict[str, tuple[Role, Tensor]] = {
-        "events": ("user", Tensor("events", "int64", (history, 2), pad=-1)),
-        "hour": ("request", Tensor("hour", "int8", ())),
-        "items": ("candidate", Tensor("items", "int32", (candidates,))),
-    }
-    published = spec.signature_json(inputs, (Tensor("scores", "float16", (candidates,)),))
+def test_what_is_published_is_learned_with_the_types_that_triton_says() -> None:
+    history, candidates = ServedAxis(1, 100, 128, (16, 128)), ServedAxis(2, 8, 40, (16, 32, 40))
+    published = Signature(
+        {"history": history, "candidates": candidates},
+        {
+            "events": ServedTensor(("history", 2), "user", -1),
+            "hour": ServedTensor((), "request"),
+            "items": ServedTensor(("candidates",), "candidate"),
+        },
+        {"scores": ServedTensor(("candidates",))},
+    )
     learned = signature_from_served(
         "m",
         ServedModel(
@@ -35,7 +38,7 @@ def test_what_the_builders_publish_is_understood() -> None:
                 "items": (np.dtype("int32"), (-1,)),
             },
             {"scores": (np.dtype("float16"), (-1,))},
-            {SIGNATURE_PARAMETER: published},
+            {SIGNATURE_PARAMETER: published.to_json()},
         ),
     )
     assert learned.max_batch_size == 4
@@ -44,9 +47,8 @@ def test_what_the_builders_publish_is_understood() -> None:
         ("request", 0, "[]"),
         ("candidate", 0, "[candidates]"),
     ]
-    assert learned.candidate_axis.buckets == candidates.buckets
-    assert learned.candidate_axis.bucket(1) == candidates.buckets[0]
-    assert learned.candidate_axis.bucket(40) == 40
+    assert (learned.candidate_axis.name, learned.candidate_axis.buckets) == ("candidates", candidates.buckets)
+    assert [learned.candidate_axis.bucket(size) for size in (1, 17, 40)] == [16, 32, 40]
     assert learned.outputs["scores"].dtype == np.float16
 
 
@@ -73,17 +75,23 @@ WRONG: dict[str, tuple[ServedModel, str]] = {
     "no batches": (without(served(), max_batch_size=0), r"toy: max_batch_size: expected at least 1, got 0; build it"),
     "no JSON": (
         without(served(), parameters={SIGNATURE_PARAMETER: "{"}),
-        r"cannot be read \(JSONDecodeError: .*build",
+        r"toy: its parameter 'cleave_signature' cannot be read \(expected JSON, got '{' .*\); build the model with the",
     ),
-    "no object": (without(served(), parameters={SIGNATURE_PARAMETER: "[]"}), r"cannot be read \(TypeError: .*version"),
-    "no axes": (edited(lambda published: published.pop("axes")), r"cannot be read \(KeyError: 'axes'\); build"),
+    "no object": (
+        without(served(), parameters={SIGNATURE_PARAMETER: "[]"}),
+        r"read \(the text: expected an object, got \[\]\); build",
+    ),
+    "no axes": (
+        edited(lambda published: published.pop("axes")),
+        r"cannot be read \(axes: expected it, got none\); build",
+    ),
     "unknown axis": (
         edited(lambda published: published["axes"].pop("history")),
-        r"cannot be read \(KeyError: 'his",
+        r"toy: tensor visits: axis 'history': expected one that it publishes \(candidates\); ask the ranker, NAME_unc",
     ),
     "buckets below max": (
         edited(lambda published: published["axes"]["history"].update(buckets=[16])),
-        r"cannot be read \(ValueError: axis history: expected the last bucket to be max=64, got \(16,\)\)",
+        r"cannot be read \(axes.history: expected buckets that rise to max=64, got \[16\]\); build",
     ),
     "other tensors": (
         edited(lambda published: published["inputs"].pop("hour")),
@@ -109,7 +117,7 @@ def test_a_signature_that_cannot_be_used(model: ServedModel, message: str) -> No
 
 def test_a_part_does_not_rank() -> None:
     published = {
-        "axes": {"candidates": {"min": 1, "max": 4, "buckets": [4]}},
+        "axes": {"candidates": {"min": 1, "opt": 4, "max": 4, "buckets": [4]}},
         "inputs": {
             "state": {"role": "summary", "axes": [2, 16], "pad": 0},
             "items": {"role": "candidate", "axes": ["candidates"], "pad": 0},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cleave.builders.names import SIGNATURE_PARAMETER
-from cleave.clients.signature import ServedModel, Signature, signature_from_served
+from cleave.clients.signature import ModelSignature, ServedModel, signature_from_served
 from tests.clients.fake_triton import DTYPES, MAX_BATCH, MODEL, SIGNATURE
 
 
@@ -25,7 +25,7 @@ def served(signature: dict[str, Any] = SIGNATURE) -> ServedModel:
     return ServedModel(MAX_BATCH, tensors("inputs"), tensors("outputs"), {SIGNATURE_PARAMETER: json.dumps(signature)})
 
 
-def signature() -> Signature:
+def signature() -> ModelSignature:
     return signature_from_served(MODEL, served())
 
 

@@ -31,8 +31,8 @@ AXES: dict[str, list[str | int]] = {
 }
 SIGNATURE: dict[str, Any] = {
     "axes": {
-        "history": {"min": 1, "max": MAX_HISTORY, "buckets": [MAX_HISTORY]},
-        "candidates": {"min": 1, "max": 2, "buckets": [2]},
+        "history": {"min": 1, "opt": 1, "max": MAX_HISTORY, "buckets": [MAX_HISTORY]},
+        "candidates": {"min": 1, "opt": 2, "max": 2, "buckets": [2]},
     },
     "inputs": {
         name: {

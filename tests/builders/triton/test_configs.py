@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from cleave.builders.contract.signature import ServedAxis
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import SIGNATURE_PARAMETER, SUMMARY_STATUS, USER_ID
-from cleave.builders.spec import signature_json
-from cleave.builders.triton.configs import MAX_BATCH_SIZE, configs, texts_of
+from cleave.builders.names import SUMMARY_STATUS, USER_ID
+from cleave.builders.triton.configs import MAX_BATCH_SIZE, configs, signature_of, texts_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
@@ -130,19 +129,17 @@ def test_the_ensembles(small_cut: Cut) -> None:
     assert set(entries(configs["small"].output)) == {"scores", SUMMARY_STATUS}
 
 
-def signature(config: Any) -> dict[str, Any]:
-    published: dict[str, Any] = json.loads(config.parameters[SIGNATURE_PARAMETER].string_value)
-    return published
-
-
 def test_signatures_name_roles_axes_and_buckets(small_cut: Cut) -> None:
-    configs, ranker = parsed(small_cut), small_cut.ranker
-    inputs = {tensor.name: (role, tensor) for role, tensor in ranker.tensors() if role != "output"}
-    assert signature(configs["small_whole"]) == json.loads(signature_json(inputs, ranker.output))
-    assert signature(configs["small_uncached"]) == signature(configs["small_whole"])
+    ranker = small_cut.ranker
+    signatures = {name: signature_of(config) for name, config in parsed(small_cut).items()}
+    whole = signatures["small_whole"]
+    assert whole.axes == {axis.name: ServedAxis(axis.min, axis.opt, axis.max, axis.buckets) for axis in ranker.axes}
+    assert {name: (tensor.role, tensor.pad) for name, tensor in whole.inputs.items()} == {
+        tensor.name: (role, tensor.pad) for role, tensor in ranker.tensors() if role != "output"
+    }
+    assert signatures["small_uncached"] == whole
     roles = {
-        name: {key: entry["role"] for key, entry in signature(config)["inputs"].items()}
-        for name, config in configs.items()
+        name: {key: tensor.role for key, tensor in signature.inputs.items()} for name, signature in signatures.items()
     }
     assert roles["small_history_encoder"] == {"ids": "user", "events": "user", "profile": "user"}
     assert roles["small_candidate_scorer"] == {
@@ -153,14 +150,15 @@ def test_signatures_name_roles_axes_and_buckets(small_cut: Cut) -> None:
         "items": "candidate",
         "features": "candidate",
     }
-    axes = {key: entry["axes"] for key, entry in signature(configs["small_candidate_scorer"])["inputs"].items()}
-    assert (axes["key"], axes["kept_profile"], axes["features"]) == ([4, "history"], [], ["candidates", 4])
-    kept = signature(configs["small_history_encoder"])["outputs"]
-    assert kept == {"ids_mask": {"axes": [1, "history"]}, "key": {"axes": [4, "history"]}, "kept_profile": {"axes": []}}
+    axes = {key: tensor.axes for key, tensor in signatures["small_candidate_scorer"].inputs.items()}
+    assert (axes["key"], axes["kept_profile"], axes["features"]) == ((4, "history"), (), ("candidates", 4))
+    kept = {name: tensor.axes for name, tensor in signatures["small_history_encoder"].outputs.items()}
+    assert kept == {"ids_mask": (1, "history"), "key": (4, "history"), "kept_profile": ()}
+    assert signatures["small"].summary_cache == signatures["small_summary_cache"].summary_cache == "small_summary_cache"
 
 
 def test_signatures_have_an_entry_for_every_input_and_output_of_the_config(cut: Cut) -> None:
     for config in parsed(cut).values():
-        published = signature(config)
-        assert set(published["inputs"]) == set(entries(config.input))
-        assert set(published["outputs"]) == set(entries(config.output))
+        published = signature_of(config)
+        assert list(published.inputs) == [entry.name for entry in config.input]
+        assert list(published.outputs) == [entry.name for entry in config.output]

