@@ -208,7 +208,7 @@ def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
 
 
 def _build_lines(built: Build) -> list[str]:
-    from cleave.builders.reports.inspect import byte_quantity  # noqa: PLC0415
+    from cleave.builders.formatting import byte_quantity  # noqa: PLC0415
 
     lines = []
     for case in built.cases:
@@ -228,7 +228,7 @@ def _build_lines(built: Build) -> list[str]:
 
 
 def _plan_lines(plans: dict[str, BuiltPlan]) -> list[str]:
-    from cleave.builders.reports.inspect import byte_quantity  # noqa: PLC0415
+    from cleave.builders.formatting import byte_quantity  # noqa: PLC0415
 
     lines = []
     for model, plan in plans.items():

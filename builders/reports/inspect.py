@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cleave.builders.cost.flops import weight_bytes
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower
 from cleave.builders.cut.subgraph import ExtractError
+from cleave.builders.formatting import byte_quantity, quantity, text_table
 from cleave.builders.predict.arms import flops_of_arms, ratios
 
 LITTLE = 0.01
 """Below this share of the FLOPs in the encoder, a cut saves next to nothing."""
-
-UNITS = ("", "k", "M", "G", "T", "P")
-BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -80,21 +78,27 @@ def report_text(cut: Cut, sizes: Mapping[str, int]) -> str:
     flops = report["flops"]
     parts = flops["history_encoder"] + flops["item_tower"] + flops["candidate_scorer"]
     whose = {"history_encoder": "the user alone", "item_tower": "the item alone", "candidate_scorer": "both"}
-    lines = [f"{cut.ranker.name}, one request of one user: {at}", ""]
-    lines += [f"{'part':<18}{'FLOPs':>10}{'share':>8}  depends on"]
-    lines += [
-        f"{part:<18}{quantity(flops[part]):>10}{flops[part] / max(1, parts):>8.1%}  {depends}"
-        for part, depends in whose.items()
+    of_parts = [
+        (part, quantity(flops[part]), f"{flops[part] / max(1, parts):.1%}", depends) for part, depends in whose.items()
     ]
-    lines += [f"{'whole model':<18}{quantity(flops['whole']):>10}", ""]
-    lines += [f"{'arm':<18}{'FLOPs':>10}{'ratio':>8}  FLOPs of per_candidate over the arm's"]
-    lines += [
-        f"{arm:<18}{quantity(count):>10}{_ratio_text(report['ratio'].get(arm, 1.0)):>8}"
-        for arm, count in report["arm_flops"].items()
+    of_arms = [
+        (arm, quantity(count), _ratio_text(report["ratio"].get(arm, 1.0))) for arm, count in report["arm_flops"].items()
     ]
-    lines += ["", f"summary: {byte_quantity(report['summary_bytes'])} a user"]
-    lines += [
-        f"  {tensor['name']:<26} {tensor['dtype']:<8} [{', '.join(tensor['axes'])}]" for tensor in report["summary"]
+    kept = [(tensor["name"], tensor["dtype"], f"[{', '.join(tensor['axes'])}]") for tensor in report["summary"]]
+    lines = [
+        f"{cut.ranker.name}, one request of one user: {at}",
+        "",
+        text_table(
+            ("part", "FLOPs", "share", "depends on"),
+            [*of_parts, ("whole model", quantity(flops["whole"]), "", "")],
+            "lrrl",
+        ),
+        "",
+        text_table(("arm", "FLOPs", "times fewer than per_candidate"), of_arms),
+        "",
+        f"summary: {byte_quantity(report['summary_bytes'])} a user",
+        "",
+        text_table(("tensor", "dtype", "shape"), kept, "lll"),
     ]
     if table := report["item_table"]:
         rows = "" if table["bytes"] is None else f", {byte_quantity(table['bytes'])} for {table['items']:,} items"
@@ -133,24 +137,3 @@ def _mix_lines(report: Mapping[str, Any], share: float) -> list[str]:
 def _encoder_share(cut: Cut, sizes: Mapping[str, int]) -> float:
     uncached = flops_of_arms(cut, sizes)["uncached"]
     return cut.flops["history_encoder"].at(sizes) / uncached if uncached else 0.0
-
-
-def quantity(count: float) -> str:
-    """`1.38 G`."""
-    unit = 0
-    while abs(count) >= 1000 and unit < len(UNITS) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.3g} {UNITS[unit]}"
-
-
-def byte_quantity(count: float) -> str:
-    """`3.0 MiB`."""
-    unit = 0
-    while count >= 1024 and unit < len(BYTE_UNITS) - 1:
-        count, unit = count / 1024, unit + 1
-    return f"{count:.0f} {BYTE_UNITS[unit]}" if unit == 0 else f"{count:.1f} {BYTE_UNITS[unit]}"
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

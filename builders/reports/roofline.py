@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cleave.builders.cut.cut import Cut
+from cleave.builders.formatting import byte_quantity, quantity, text_table
 from cleave.builders.predict.amortization import BASES, NEARLY, PAYS, STEPS, Amortization, Range
 from cleave.builders.predict.processors import Processor
 from cleave.builders.predict.roofline import predict
-from cleave.builders.reports.inspect import byte_quantity, quantity
 
 BYTES = {
     "weights": "weight_bytes",
@@ -19,6 +19,9 @@ BYTES = {
     "network": "network_bytes",
 }
 """The columns of bytes, and what they are called in a prediction."""
+
+TIMES = {"FLOPs": "compute_ms", "memory": "memory_ms", "launches": "launch_ms", "link": "link_ms"}
+"""The columns of times that make up a latency, and what they are called in a prediction."""
 
 
 def roofline_dict(
@@ -63,21 +66,25 @@ def roofline_text(cut: Cut, processor: Processor, sizes: Mapping[str, int], prec
         f"predicted on {processor.name}" + ("" if processor.measured else "; nothing was run on a GPU"),
         f"{_peaks_text(processor, report['precision'])}: {processor.source}",
         "",
-        f"{'arm':<14}{'latency':>12}{'FLOPs':>10}{'memory':>10}{'launches':>10}{'link':>10}{'candidates/s':>14}"
-        + "".join(f"{kind:>13}" for kind in BYTES),
+        text_table(
+            ("arm", "latency", *TIMES, "candidates/s", *BYTES),
+            [_arm_cells(arm, row) for arm, row in report["arms"].items()],
+        ),
     ]
-    for arm, row in report["arms"].items():
-        times = (row["time"][part] for part in ("compute_ms", "memory_ms", "launch_ms", "link_ms"))
-        lines.append(
-            f"{arm:<14}{_ms(row['latency_ms']):>12}"
-            + "".join(f"{_ms(time):>10}" for time in times)
-            + f"{quantity(row['candidates_per_s']):>14}"
-            + "".join(f"{byte_quantity(row[key]):>13}" for key in BYTES.values())
-        )
     uncounted = sorted({name for row in report["arms"].values() for name in row["uncounted"]})
     if uncounted:
         lines.append(f"not in these figures (unknown operator or shape): {', '.join(uncounted)}")
-    return "\n".join([*lines, "", *_pays_lines(cut, report, sizes), *_other_lines(cut, report, sizes)])
+    return "\n".join([*lines, "", _pays_table(cut, report, sizes), "", *_other_lines(cut, report, sizes)])
+
+
+def _arm_cells(arm: str, row: Mapping[str, Any]) -> list[str]:
+    return [
+        arm,
+        _ms(row["latency_ms"]),
+        *(_ms(row["time"][part]) for part in TIMES.values()),
+        quantity(row["candidates_per_s"]),
+        *(byte_quantity(row[key]) for key in BYTES.values()),
+    ]
 
 
 def _peaks_text(processor: Processor, precision: str) -> str:
@@ -92,18 +99,18 @@ def _peaks_text(processor: Processor, precision: str) -> str:
     return ", ".join(peaks)
 
 
-def _pays_lines(cut: Cut, report: Mapping[str, Any], sizes: Mapping[str, int]) -> list[str]:
+def _pays_table(cut: Cut, report: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     """A row for each step and basis, a column for each axis."""
     axes = [axis.name for axis in cut.ranker.axes]
-    heads = [f"{axis} (at {_others(axis, sizes)})" for axis in axes]
-    lines = [f"{f'{PAYS:g} times as fast for':<44}" + "".join(f"{head:>32}" for head in heads)]
     found = {(row["arm"], row["over"], row["basis"], row["axis"]): row for row in report["pays"]}
-    for arm, simpler in STEPS:
-        for basis in BASES:
-            cells = [_range_text(found[arm, simpler, basis, axis]) for axis in axes]
-            title = f"{arm} over {simpler}, {basis}"
-            lines.append(f"{title:<44}" + "".join(f"{cell:>32}" for cell in cells))
-    return lines
+    return text_table(
+        [f"{PAYS:g} times as fast for", *(f"{axis} (at {_others(axis, sizes)})" for axis in axes)],
+        [
+            [f"{arm} over {simpler}, {basis}", *(_range_text(found[arm, simpler, basis, axis]) for axis in axes)]
+            for arm, simpler in STEPS
+            for basis in BASES
+        ],
+    )
 
 
 def _others(axis: str, sizes: Mapping[str, int]) -> str:

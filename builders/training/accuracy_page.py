@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleave.builders.files import write_text
+from cleave.builders.formatting import byte_quantity, markdown_table, quantity
 from cleave.builders.predict.arms import TRITON_ARMS
-from cleave.builders.reports.inspect import byte_quantity, markdown_table, quantity
 from cleave.builders.training.accuracy import Accuracy, Row
 from cleave.builders.training.train import Settings
 from cleave.builders.training.tune import GRID, Trial, best_trial

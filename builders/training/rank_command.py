@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cleave.builders.formatting import text_table
 from cleave.builders.names import USER
 from cleave.builders.predict.arms import DEFAULT, TRITON_ARMS
 from cleave.clients.client import RankerClient
@@ -118,12 +119,16 @@ def _first_films(data: MovieLens, row: int, ranking: Ranking, top: int) -> list[
 
 
 def _table(films: list[dict[str, Any]]) -> str:
-    width = max(len(film["title"]) for film in films)
-    lines = [f"{'place':>5}  {'score':>6}  {'title':<{width}}  rated"]
-    for film in films:
-        rated = "" if film["rated"] is None else f"{film['rated']:g} stars"
-        lines.append(f"{film['place']:>5}  {film['score']:6.4f}  {film['title']:<{width}}  {rated}".rstrip())
-    return "\n".join(lines)
+    rows = [
+        (
+            str(film["place"]),
+            f"{film['score']:.4f}",
+            film["title"],
+            "" if film["rated"] is None else f"{film['rated']:g} stars",
+        )
+        for film in films
+    ]
+    return text_table(("place", "score", "title", "rated"), rows, "rrll")
 
 
 def _positive(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cleave.builders.reports.inspect import markdown_table
+from cleave.builders.formatting import markdown_table
 from cleave.perf.workload.thresholds import Verdict
 
 NOT_KNOWN = "-"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cleave.builders.reports.inspect import markdown_table
+from cleave.builders.formatting import markdown_table
 from cleave.builders.targets.tensorrt.engine import (
     EngineOptions,
     RefusedError,

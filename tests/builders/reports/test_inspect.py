@@ -12,7 +12,7 @@ import pytest
 import cleave.builders.cut.cut
 from cleave.builders.cut.cut import Cut, split
 from cleave.builders.predict.arms import flops_of_arms
-from cleave.builders.reports.inspect import byte_quantity, quantity, report_dict, report_text
+from cleave.builders.reports.inspect import report_dict, report_text
 from cleave.cli import main
 from tests.builders.graphs import graph, ranker
 from tests.zoo_cuts import zoo_cut
@@ -106,18 +106,6 @@ def test_a_scorer_that_only_looks_up_has_no_ratio() -> None:
     )
     assert report_dict(cut, SIZES)["ratio"]["cached"] is None
     assert any(line.split() == ["cached", "0", "-"] for line in report_text(cut, SIZES).splitlines())
-
-
-@pytest.mark.parametrize(("count", "expected"), [(0, "0 "), (999, "999 "), (1380, "1.38 k"), (2.5e9, "2.5 G")])
-def test_quantities(count: float, expected: str) -> None:
-    assert quantity(count) == expected
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"), [(0, "0 B"), (1023, "1023 B"), (3 << 20, "3.0 MiB"), (5 << 50, "5120.0 TiB")]
-)
-def test_quantities_of_bytes(count: float, expected: str) -> None:
-    assert byte_quantity(count) == expected
 
 
 @pytest.fixture

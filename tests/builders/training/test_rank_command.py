@@ -116,9 +116,10 @@ def test_the_table(movielens_triton: FakeTriton, data: Path, capsys: pytest.Capt
     assert rank(movielens_triton, data, "--user", "7", "--top", "2") == 0
     printed = capsys.readouterr()
     assert printed.out == (
-        "place   score  title               rated\n"
-        "    1  0.3220  Third (1992)        2 stars\n"
-        "    2  0.2220  Second, The (1991)\n"
+        "  place    score  title               rated\n"
+        "-------  -------  ------------------  -------\n"
+        "      1   0.3220  Third (1992)        2 stars\n"
+        "      2   0.2220  Second, The (1991)\n"
     )
     assert printed.err == ""
 

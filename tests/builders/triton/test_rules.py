@@ -12,7 +12,6 @@ from tritonclient.grpc import model_config_pb2
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import CONFIG_FILE, PLAN_FILE, PROFILES_PARAMETER, SIGNATURE_PARAMETER, TENSORRT_CONFIG_FILE
-from cleave.builders.reports.transfers import configs_of
 from cleave.builders.repository import DEFAULT_FOLDER
 from cleave.builders.targets.tensorrt.config import GRAPH_BUCKETS, LEAST_FILLED, tensorrt_configs
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut, tensorrt_parts
@@ -20,6 +19,7 @@ from cleave.builders.targets.tensorrt.profiles import OPT_BATCH
 from cleave.builders.triton.configs import configs
 from cleave.builders.triton.rules import RULES, ConfigError, check_configs, violations
 from cleave.builders.zoo import ZOO
+from tests.configs import configs_of
 from tests.zoo_cuts import zoo_cut
 
 ROOT = Path(__file__).parents[3]

@@ -14,13 +14,13 @@ from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import BATCH, TENSORRT_CONFIG_FILE
 from cleave.builders.pipeline import Build
-from cleave.builders.reports.transfers import configs_of
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, profiles_of_cut, tensorrt_parts
 from cleave.builders.targets.tensorrt.profiles import Profile, Range
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
 from tests.builders.contract.test_engine_record import fake_nvidia_smi
 from tests.builders.targets.tensorrt.recording_tensorrt import VERSION, RecordingTensorRT
+from tests.configs import configs_of
 
 PARTS = ("small_whole", "small_history_encoder", "small_candidate_scorer")
 

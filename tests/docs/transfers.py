@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
+from cleave.builders.formatting import byte_quantity, markdown_table
 from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE
 from cleave.builders.onnx_graph.sizes import Size
-from cleave.builders.reports.inspect import byte_quantity, markdown_table
 from cleave.builders.triton.configs import signature_of
 from cleave.builders.triton.rules import Configs
 
@@ -81,22 +79,7 @@ def _bytes(entry: Any, axes: Sequence[str | int], sizes: Mapping[str, int]) -> i
     return elements * np.dtype(triton_to_np_dtype(kind)).itemsize
 
 
-def configs_of(repository: Path, file: str) -> dict[str, Any]:
-    """The configs of a model repository, from this file of each model's folder."""
-    return {
-        folder.name: text_format.Parse((folder / file).read_text(), model_config_pb2.ModelConfig())
-        for folder in sorted(repository.iterdir())
-        if (folder / file).is_file()
-    }
-
-
-def rankers_of(configs: Configs) -> Iterator[str]:
-    """The rankers that have a whole set of models."""
-    return (name.removesuffix(WHOLE) for name in configs if name.endswith(WHOLE))
-
-
 def transfer_table(configs: Configs) -> str:
-    """The transfers of every ranker as a Markdown table."""
-    return markdown_table(
-        COLUMNS, (each.cells for ranker in rankers_of(configs) for each in transfers(configs, ranker))
-    )
+    """The transfers of every ranker that has a whole set of models, as a Markdown table."""
+    rankers = [name.removesuffix(WHOLE) for name in configs if name.endswith(WHOLE)]
+    return markdown_table(COLUMNS, (each.cells for ranker in rankers for each in transfers(configs, ranker)))
