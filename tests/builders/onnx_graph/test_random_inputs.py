@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from cleave.builders import Tensor
 from cleave.builders.onnx_graph.random_inputs import batch_and_sizes, draw_inputs, pad_tail, repeated_for_candidates
 from tests.builders.graphs import NUM_IDS, ranker
 
@@ -60,3 +63,16 @@ def test_a_row_per_candidate_repeats_the_user_and_the_request() -> None:
             np.testing.assert_array_equal(repeated[name][candidate], drawn[name][0])
         for name in ("items", "features"):
             np.testing.assert_array_equal(repeated[name][candidate, 0], drawn[name][0, candidate])
+
+
+def test_ids_flags_and_open_ids_are_within_the_spec() -> None:
+    ids = draw_inputs(ranker(), {"history": 50, "candidates": 50}, 20, np.random.default_rng(0))["ids"]
+    assert (ids.min(), ids.max()) == (0, 9)
+    bool_ranker = dataclasses.replace(
+        ranker(), request=(Tensor("flags", "bool", (3,)), Tensor("open_ids", "int32", ())), boundary=()
+    )
+    arrays = draw_inputs(bool_ranker, {"history": 2, "candidates": 2}, 50, np.random.default_rng(0))
+    assert arrays["flags"].dtype == np.bool_
+    assert arrays["open_ids"].dtype == np.int32
+    assert arrays["open_ids"].shape == (50,)
+    assert arrays["open_ids"].max() == 1
