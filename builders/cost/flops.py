@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from cleave.builders.names import BATCH
+from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.sizes import Size, product
-
-DATA_MOVEMENT = frozenset(
-    "Cast Concat Constant ConstantOfShape Expand Flatten Gather GatherElements GatherND Identity OneHot Pad Range "
-    "Reshape Shape Size Slice Split Squeeze Tile Transpose Unsqueeze".split()
-)
-"""Operators that compute nothing."""
-
-PER_INPUT_ELEMENT = frozenset(
-    "ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "TopK".split()
-)
-FLOPS_PER_ELEMENT = {"LayerNormalization": 7, "LogSoftmax": 4, "RMSNormalization": 5, "Softmax": 4}
-"""Where one pass over the elements is not one operation each; every other operator counts 1 per output element."""
-
-RECURRENT = frozenset(["GRU", "LSTM", "RNN"])
-MATRIX_PRODUCTS = RECURRENT | frozenset(["Attention", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"])
-"""Operators whose work exceeds the bytes they touch: never worth repeating to keep fewer bytes."""
 
 
 class UncountedError(LookupError):
@@ -37,24 +21,57 @@ def flops_of_node(node: onnx.NodeProto, probe: Probe) -> Size:
     """The FLOPs of one run of a node: 2 for each multiply-add, 1 for each other operation on an element.
 
     Raises:
-        UncountedError: an operator or a shape that is not known.
+        UncountedError: a product, or a shape, that is not known.
     """
-    if node.op_type in DATA_MOVEMENT:
+    row = operator(node.op_type)
+    if row.is_product:
+        if node.op_type not in _FLOPS_OF_PRODUCTS:
+            raise UncountedError(node.name)
+        return _FLOPS_OF_PRODUCTS[node.op_type](node, probe)
+    if not row.flops:
         return Size.of(0)
-    output = _elements(node.output[0], probe)
-    if node.op_type in ("MatMul", "Gemm"):
-        transposed = any(entry.name == "transA" and entry.i for entry in node.attribute)
-        return Size.of(2) * output * _shape(node.input[0], probe)[0 if transposed else -1]
-    if node.op_type in RECURRENT:
-        steps = _shape(node.input[0], probe)[:2]
-        return Size.of(2) * product(steps) * (_elements(node.input[1], probe) + _elements(node.input[2], probe))
-    if node.op_type == "Conv":
-        return Size.of(2) * output * product(_shape(node.input[1], probe)[1:])
-    if node.op_type in MATRIX_PRODUCTS:
+    of_input = row.kind in (Kind.REDUCTION, Kind.SEARCH)
+    return Size.of(row.flops) * _elements(node.input[0] if of_input else node.output[0], probe)
+
+
+def _of_matmul(node: onnx.NodeProto, probe: Probe) -> Size:
+    transposed = any(entry.name == "transA" and entry.i for entry in node.attribute)
+    return Size.of(2) * _elements(node.output[0], probe) * _shape(node.input[0], probe)[0 if transposed else -1]
+
+
+def _of_convolution(node: onnx.NodeProto, probe: Probe) -> Size:
+    return Size.of(2) * _elements(node.output[0], probe) * product(_shape(node.input[1], probe)[1:])
+
+
+def _of_recurrence(node: onnx.NodeProto, probe: Probe) -> Size:
+    """Both products of every step: of its input and of the state before it."""
+    steps = _shape(node.input[0], probe)[:2]
+    return Size.of(2) * product(steps) * (_elements(node.input[1], probe) + _elements(node.input[2], probe))
+
+
+def _of_einsum(node: onnx.NodeProto, probe: Probe) -> Size:
+    """Of one or two operands whose axes all have a letter: what is done for each combination of the indices."""
+    equation = next(entry.s.decode() for entry in node.attribute if entry.name == "equation").replace(" ", "")
+    terms, arrow, output = equation.partition("->")
+    operands = terms.split(",")
+    if not arrow or "." in equation or len(operands) > 2:
         raise UncountedError(node.name)
-    if node.op_type in PER_INPUT_ELEMENT:
-        return _elements(node.input[0], probe)
-    return Size.of(FLOPS_PER_ELEMENT.get(node.op_type, 1)) * output
+    sizes: dict[str, Size] = {}
+    for letters, name in zip(operands, node.input, strict=True):
+        sizes.update(zip(letters, _shape(name, probe), strict=True))
+    multiplies, adds = len(operands) - 1, int(sizes.keys() > set(output))
+    return Size.of(multiplies + adds) * product(list(sizes.values()))
+
+
+_FLOPS_OF_PRODUCTS: dict[str, Callable[[onnx.NodeProto, Probe], Size]] = {
+    "Conv": _of_convolution,
+    "Einsum": _of_einsum,
+    "GRU": _of_recurrence,
+    "Gemm": _of_matmul,
+    "LSTM": _of_recurrence,
+    "MatMul": _of_matmul,
+    "RNN": _of_recurrence,
+}
 
 
 def _elements(tensor: str, probe: Probe) -> Size:

@@ -15,23 +15,9 @@ import numpy as np
 import onnx
 
 from cleave.builders.cost import flops as cost
+from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.sizes import Size, product
-
-VIEWS = frozenset(["Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"])
-"""Operators that give data another name or shape, and move none of it."""
-
-ROWS_READ = frozenset(["Gather", "GatherElements", "GatherND", "Slice"])
-"""Operators that read of their first input as much as they write."""
-
-NOT_BY_ELEMENT = (
-    cost.MATRIX_PRODUCTS
-    | cost.PER_INPUT_ELEMENT
-    | cost.DATA_MOVEMENT
-    | frozenset(cost.FLOPS_PER_ELEMENT)
-    | frozenset(["BatchNormalization", "GroupNormalization", "InstanceNormalization", "NonZero", "Trilu"])
-) - {"Cast"}
-"""Operators that cannot join the kernel of their input: an element of theirs is made of several, or elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +116,7 @@ class _Kernels:
         if all(not name or name in self.known for name in node.input):
             self.known.update(node.output)
             return True
-        if node.op_type in VIEWS:
+        if operator(node.op_type).is_view:
             self.same_as[node.output[0]] = self._data(node.input[0])
             return True
         return all(name in self.known for name in node.output)
@@ -144,7 +130,7 @@ class _Kernels:
 
     def _joins(self, node: onnx.NodeProto, name: str, kernel_of: Mapping[str, list[onnx.NodeProto]]) -> bool:
         """Whether a node runs within the kernel that makes one of its inputs, which then nobody else may read."""
-        return node.op_type not in NOT_BY_ELEMENT and self._is_handed_on(node, name, kernel_of)
+        return operator(node.op_type).kind is Kind.ELEMENTWISE and self._is_handed_on(node, name, kernel_of)
 
     def _joins_attention(self, node: onnx.NodeProto, name: str, kernel_of: Mapping[str, list[onnx.NodeProto]]) -> bool:
         """As `_joins`; a softmax, too, joins the product that makes its weights, and their product with values both."""
@@ -168,7 +154,7 @@ class _Kernels:
         matrix, vector = Size.of(0), Size.of(0)
         for node in nodes:
             flops = cost.flops_of_node(node, self.probe)
-            if node.op_type in cost.MATRIX_PRODUCTS:
+            if operator(node.op_type).is_product:
                 matrix = matrix + flops
             else:
                 vector = vector + flops
@@ -189,7 +175,7 @@ class _Kernels:
         for node in nodes:
             for place, name in enumerate(self._read(node)):
                 if name not in inside:
-                    few = node.op_type in ROWS_READ and place == 0
+                    few = operator(node.op_type).reads_part and place == 0
                     read[name] = self._elements(node.output[0] if few else name)
         here = {id(node) for node in nodes}
         written = [name for name in inside if name in self.outputs or set(self.readers.get(name, ())) - here]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import onnx
 
-from cleave.builders.cost.kernels import VIEWS
 from cleave.builders.onnx_graph.edit import element_types
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.sizes import Size, product
 
@@ -62,7 +62,7 @@ class Activations:
         held_by: dict[str, str] = {}
         for node in self._nodes:
             for name in node.output:
-                held_by[name] = held_by.get(node.input[0], node.input[0]) if node.op_type in VIEWS else name
+                held_by[name] = held_by.get(node.input[0], node.input[0]) if operator(node.op_type).is_view else name
         return held_by
 
 

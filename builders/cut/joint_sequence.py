@@ -17,19 +17,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from cleave.builders.cut.labels import Labels
+from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.size_nodes import SizeNodes, reshape_target
 from cleave.builders.onnx_graph.sizes import Size, product
-
-ELEMENTWISE = frozenset(
-    "Abs Add And Cast Ceil Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
-    "Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Min Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round "
-    "Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Swish Tanh Where Xor".split()
-)
-ALONG_ONE_AXIS = frozenset(["CumSum", "Hardmax", "LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax"])
-REDUCTIONS = frozenset(
-    ["ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"]
-)
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,10 @@ class Parts:
         for size in self.sizes:
             offsets.append(offsets[-1] + size)
         return tuple(offsets)
+
+
+Rule = Callable[[gs.Node], tuple[int, list[gs.Node]]]
+"""From a node to the axis of its outputs that is split, and a copy of the node for each part."""
 
 
 class CannotSplitError(Exception):
@@ -83,7 +78,8 @@ class _Splitter:
         inputs = {tensor.name: tensor for tensor in graph.inputs}
         sources = {axis: (inputs[name], place) for axis, (name, place) in labels.axis_sources.items()}
         self.size_nodes = SizeNodes(graph, sources, "rows")
-        self.rules: dict[str, Callable[[gs.Node], tuple[int, list[gs.Node]]]] = {
+        self.rules: dict[str, Rule] = {
+            "Identity": self._elementwise,
             "MatMul": self._matmul,
             "Transpose": self._transpose,
             "Reshape": self._reshape,
@@ -93,9 +89,13 @@ class _Splitter:
             "Concat": self._concat_across,
             "Slice": self._slice_across,
             "Split": self._split_across,
-            **dict.fromkeys(ELEMENTWISE, self._elementwise),
-            **dict.fromkeys(ALONG_ONE_AXIS, self._along_one_axis),
-            **dict.fromkeys(REDUCTIONS, self._reduce),
+        }
+        self.rules_of_kinds: dict[Kind, Rule] = {
+            Kind.ELEMENTWISE: self._elementwise,
+            Kind.SOFTMAX: self._along_one_axis,
+            Kind.SCAN: self._along_one_axis,
+            Kind.NORMALIZATION: self._along_one_axis,
+            Kind.REDUCTION: self._reduce,
         }
 
     def visit(self, node: gs.Node) -> None:
@@ -110,9 +110,10 @@ class _Splitter:
                 self.used = True
                 self._replace(node, pieces)
                 return
-            if node.op not in self.rules:
+            rule = self.rules.get(node.op) or self.rules_of_kinds.get(operator(node.op).kind)
+            if rule is None:
                 raise CannotSplitError
-            axis, copies = self.rules[node.op](node)
+            axis, copies = rule(node)
         except CannotSplitError:
             node.inputs = [self._whole(tensor) for tensor in node.inputs]
             return
@@ -239,7 +240,7 @@ class _Splitter:
         rank = self._rank(node.inputs[0])
         own = self._constant(node, 1) if node.op == "CumSum" else [node.attrs.get("axis", -1)]
         own_axis = own[0] % rank
-        blocked = range(own_axis, rank) if "Normalization" in node.op else (own_axis,)
+        blocked = range(own_axis, rank) if operator(node.op).kind is Kind.NORMALIZATION else (own_axis,)
         if parts.axis in blocked:
             raise CannotSplitError
         return parts.axis, self._copies(node)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from cleave.builders.names import BATCH, Role
+from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.spec import Axis, Ranker
@@ -40,7 +41,7 @@ class Labels:
             label = self.union(node.input)
             for output in node.output:
                 read = probe.values.get(output)
-                if node.op_type in ("Shape", "Size"):
+                if operator(node.op_type).kind is Kind.SIZE:
                     read = read if read is not None else probe.shape(node.input[0])
                 elif label.roles:
                     read = None

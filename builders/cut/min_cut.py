@@ -12,6 +12,7 @@ from cleave.builders.cut.labels import Labels
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.batch_axis import batch_axis_of
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.scopes import is_within, scope_of
 from cleave.builders.onnx_graph.sizes import Size
@@ -162,7 +163,7 @@ class Boundary:
         """In kept bytes; infinite for products, which are what the cut is there to save, unless the ranker says so."""
         if node.output[0] in self.after_named:
             return 0.0
-        if node.op_type in cost.MATRIX_PRODUCTS or self._in_boundary(node):
+        if operator(node.op_type).is_product or self._in_boundary(node):
             return INFINITE
         try:
             flops = cost.flops_of_node(node, self.probe).at(self.sizes)

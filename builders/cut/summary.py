@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from cleave.builders.cost import flops as cost
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.batch_axis import batch_axis_of
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.scopes import is_within, scope_of
 from cleave.builders.onnx_graph.sizes import Size, product
@@ -64,7 +64,7 @@ def _semantic_name(source: str, producers: Mapping[str, onnx.NodeProto], ranker:
         for path in ranker.boundary:
             if is_within(scope_of(node), path):
                 return path.replace(".", "_")
-        if node.op_type in cost.MATRIX_PRODUCTS and dtype != "bool":
+        if operator(node.op_type).is_product and dtype != "bool":
             return scope_of(node).replace(".", "_")
         name = next((entry for entry in node.input if entry in producers or entry in inputs), "")
     if not name:

@@ -6,22 +6,8 @@ import dataclasses
 
 import onnx
 
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.spec import Ranker, Tensor
-
-_ID_OPS = {
-    "Where",
-    "Cast",
-    "Reshape",
-    "Unsqueeze",
-    "Squeeze",
-    "Expand",
-    "Slice",
-    "Clip",
-    "Concat",
-    "Identity",
-    "Flatten",
-}
-"""Operators whose output still holds the ids of their input."""
 
 
 def with_id_ranges(ranker: Ranker, model: onnx.ModelProto) -> Ranker:
@@ -56,6 +42,6 @@ def _num_rows(name: str, graph: onnx.GraphProto, tables: dict[str, tuple[int, ..
         if node.op_type == "Gather" and node.input[1] in reached and node.input[0] in tables:
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
             rows.append(tables[node.input[0]][axis])
-        elif node.op_type in _ID_OPS and reached & set(node.input):
+        elif operator(node.op_type).keeps_ids and reached & set(node.input):
             reached.update(node.output)
     return min(rows, default=None)

@@ -7,20 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cleave.builders.onnx_graph.edit import element_types, replace_nodes
+from cleave.builders.onnx_graph.operators import Kind, operator
 
-PARAMETERS: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(
-        "Expand GatherND ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum".split(), (1,)
-    ),
-    **dict.fromkeys("Reshape ScatterND Split Squeeze Tile TopK Trilu Unsqueeze".split(), (1,)),
-    "ConstantOfShape": (0,),
-    "CumSum": (1,),
-    "Pad": (1, 3),
-    "Slice": (1, 2, 3, 4),
-}
-"""Inputs that ONNX wants in int64, or that say a shape or an axis: TensorRT knows these when it builds, or computes
-them on the host."""
-INT64_OUTPUTS = frozenset("ArgMax ArgMin NonZero Shape Size TopK".split())
 INT32_MAX = np.iinfo(np.int32).max
 
 
@@ -54,9 +42,9 @@ class _Int32:
             if self._is_passed_on(node, outputs) or any(name in self.shapes for name in node.output):
                 self.nodes.append(node)
                 continue
-            parameters = PARAMETERS.get(node.op_type, ())
+            row = operator(node.op_type)
             for place, name in enumerate(node.input):
-                if self._is_int64(name) and place not in parameters and node.op_type not in ("Shape", "Size"):
+                if self._is_int64(name) and place not in row.int64_inputs and row.kind is not Kind.SIZE:
                     node.input[place] = self._as_int32(name)
             self._append(node, outputs)
         replace_nodes(self.graph, self.nodes)
@@ -70,7 +58,7 @@ class _Int32:
         for place, name in enumerate(node.output):
             if not self._is_int64(name):
                 continue
-            if node.op_type in INT64_OUTPUTS:
+            if place in operator(node.op_type).int64_outputs:
                 if name not in outputs:
                     node.output[place] = f"{name}/int64"
                     self._cast(node.output[place], name, TensorProto.INT32)
@@ -92,8 +80,9 @@ class _Int32:
         """The int64 tensors that shapes and axes are made of."""
         found: set[str] = set()
         for node in reversed(self.graph.node):
-            whole = any(name in found for name in node.output) and node.op_type not in ("Shape", "Size")
-            places = range(len(node.input)) if whole else PARAMETERS.get(node.op_type, ())
+            row = operator(node.op_type)
+            whole = any(name in found for name in node.output) and row.kind is not Kind.SIZE
+            places = range(len(node.input)) if whole else row.int64_inputs
             found.update(node.input[place] for place in places if place < len(node.input))
         return {
             name for name in found if self._is_int64(name) and name not in self.constants and name not in self.given

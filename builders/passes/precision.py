@@ -21,31 +21,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cleave.builders.cost.flops import MATRIX_PRODUCTS, PER_INPUT_ELEMENT
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.edit import HALVES, element_types, largest_number, replace_nodes
+from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.passes.fold_constants import folded
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 _TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 _NUMPY_TYPES: dict[int, np.dtype[Any]] = {TensorProto.FLOAT: np.dtype(np.float32), **HALVES}
-
-SOFTMAXES = frozenset(["Softmax", "LogSoftmax"])
-NORMS = frozenset(
-    "BatchNormalization GroupNormalization InstanceNormalization LayerNormalization LpNormalization "
-    "MeanVarianceNormalization RMSNormalization".split()
-)
-WIDE = SOFTMAXES | NORMS | PER_INPUT_ELEMENT | frozenset("Exp Log Pow Range Reciprocal Sqrt".split())
-"""Computed in float32."""
-BEFORE_SOFTMAX = frozenset("Add Clip Div Max Min Mul Neg Sub Where".split())
-"""Scales and masks: computed in float32 if a softmax reads their result."""
-LINEAR = MATRIX_PRODUCTS | frozenset(
-    "Add Concat Expand Flatten Gather Identity Mul Reshape Slice Split Squeeze Sub Sum Transpose Unsqueeze".split()
-)
-"""A sum that goes through these is still a sum: as large, until something divides or norms it."""
 
 
 class PrecisionError(BuilderError):
@@ -137,11 +123,11 @@ class _Typing:
         replace_nodes(self.graph, self.nodes)
 
     def _is_wide(self, node: onnx.NodeProto) -> bool:
-        if node.output[0] in self.wide or node.op_type in WIDE:
+        if node.output[0] in self.wide or operator(node.op_type).float32:
             return True
         if any(attribute.type == onnx.AttributeProto.TENSOR for attribute in node.attribute):
             return True
-        if node.op_type in MATRIX_PRODUCTS:
+        if operator(node.op_type).is_product:
             return False
         if node.op_type == "Cast" and self.types[node.input[0]] != TensorProto.FLOAT:
             return self.types[node.input[0]] != TensorProto.BOOL
@@ -169,10 +155,10 @@ class _Typing:
     def _before_softmax(self) -> set[str]:
         found: set[str] = set()
         for node in reversed(self.graph.node):
-            reads = node.op_type in SOFTMAXES or node.output[0] in found
+            reads = operator(node.op_type).kind is Kind.SOFTMAX or node.output[0] in found
             for name in node.input if reads else ():
                 producer = self.producers.get(name)
-                if producer is not None and producer.op_type in BEFORE_SOFTMAX:
+                if producer is not None and operator(producer.op_type).scores:
                     found.add(name)
         return found
 
@@ -182,7 +168,7 @@ class _Typing:
         after = set(scores)
         for node in reversed(self.graph.node):
             if after & set(node.output):
-                if node.op_type in MATRIX_PRODUCTS:
+                if operator(node.op_type).is_product:
                     found.add(node.output[0])
                 else:
                     after.update(node.input)
@@ -192,14 +178,15 @@ class _Typing:
         """Sums over an axis that varies, into a tensor that has none but the batch, and what is linear in them."""
         found: set[str] = set()
         for node in self.graph.node:
-            if (node.op_type in LINEAR and found & set(node.input)) or self._sums_up_an_axis(node):
+            if (operator(node.op_type).linear and found & set(node.input)) or self._sums_up_an_axis(node):
                 found.update(node.output)
         return found
 
     def _sums_up_an_axis(self, node: onnx.NodeProto) -> bool:
-        if node.op_type not in ("Einsum", "MatMul", "ReduceSum") or self._axes(node.output[0]):
+        if not operator(node.op_type).sums or self._axes(node.output[0]):
             return False
-        weighted = any(name in self.producers and self.producers[name].op_type in SOFTMAXES for name in node.input)
+        makers = [self.producers[name] for name in node.input if name in self.producers]
+        weighted = any(operator(maker.op_type).kind is Kind.SOFTMAX for maker in makers)
         return not weighted and any(self._axes(name) for name in node.input)
 
     def _axes(self, name: str) -> set[str]:

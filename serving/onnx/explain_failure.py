@@ -14,9 +14,6 @@ _INDEX = re.compile(r"idx=(?P<got>-?\d+) must be within the inclusive range \[(?
 _INPUT = re.compile(r"for input: (?P<name>\S+)")
 _OUT_OF_MEMORY = re.compile(r"alloc", re.IGNORECASE)
 
-_INDICES = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterElements": 1, "ScatterND": 1}
-"""Which operand of an op holds the ids it looks up."""
-
 
 class GraphInputs:
     """What each node of a graph reads, directly or not."""
@@ -51,8 +48,9 @@ class GraphInputs:
         """The inputs that reach the failed node; where its name is not in the graph, any node of its kind."""
         failed = [node for node in self._nodes if name and node.name == name]
         failed = failed or [node for node in self._nodes if node.op_type == op]
-        operands = slice(_INDICES[op], _INDICES[op] + 1) if op in _INDICES else slice(None)
-        return self._upstream([tensor for node in failed for tensor in node.input[operands]]) or self._inputs
+        ids = _places_of_ids(op)
+        blamed = [tensor for node in failed for place, tensor in enumerate(node.input) if not ids or place in ids]
+        return self._upstream(blamed) or self._inputs
 
     def _upstream(self, tensors: Iterable[str]) -> list[str]:
         waiting, seen = list(tensors), set(tensors)
@@ -62,6 +60,14 @@ class GraphInputs:
             seen |= fresh
             waiting += fresh
         return [name for name in self._inputs if name in seen]
+
+
+def _places_of_ids(op: str) -> set[int]:
+    """The operands of an operator that hold ids to look up, which ONNX calls `indices`; empty where it has none."""
+    import onnx  # noqa: PLC0415 - only needed once a request fails
+
+    formals = onnx.defs.get_schema(op).inputs if onnx.defs.has(op) else []
+    return {place for place, formal in enumerate(formals) if formal.name == "indices"}
 
 
 def _quoted(names: list[str]) -> str:

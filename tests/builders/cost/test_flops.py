@@ -68,6 +68,27 @@ def test_flops_of_a_convolution() -> None:
     assert flops_of_node(model.graph.node[1], analyzed(model)[0]).at(SIZES) == 2 * 5 * M * 4 * 3
 
 
+@pytest.mark.parametrize(
+    ("equation", "expected"),
+    [
+        ("bnd,de->bne", 2 * N * 4 * 4),
+        ("bnd,bmd->bnm", 2 * N * M * 4),
+        ("bnd,bmd->bnmd", N * M * 4),
+        ("bnd->bn", N * 4),
+        ("bnd->dnb", 0),
+        ("...nd,...md->...nm", None),
+    ],
+)
+def test_flops_of_sums_over_indices(equation: str, expected: int | None) -> None:
+    """A multiply-add where products are added up, one operation where they are not; ellipses are not counted."""
+    names = ["events", "w" if ",de" in equation else "features"][: equation.count(",") + 1]
+    node = helper.make_node("Einsum", names, ["y"], "sum/Einsum", equation=equation)
+    probe, _ = analyzed(graph("y = MatMul(events, w)" + REST))
+    counted = Flops.of([node], probe)
+    assert counted.uncounted == (("sum/Einsum",) if expected is None else ())
+    assert counted.at(SIZES) == (expected or 0)
+
+
 def test_unknown_operators_and_shapes_are_named_and_not_counted() -> None:
     model = graph(
         "[few] some = Slice(events, zero, two, one) [few] mapped = MatMul(some, w) [big] own = MatMul(features, w)"
@@ -79,8 +100,8 @@ def test_unknown_operators_and_shapes_are_named_and_not_counted() -> None:
     counted = Flops.of(model.graph.node, probe)
     assert counted.uncounted == ("few/MatMul_1",)
     assert counted.at({"history": N, "candidates": M}) == 2 * M * 4 * 4 + M * 4
-    einsum = helper.make_node("Einsum", ["events", "w"], ["own"], "sum/Einsum")
-    assert Flops.of([einsum], probe) == Flops(Size.of(0), ("sum/Einsum",))
+    unknown = helper.make_node("ConvTranspose", ["events", "w"], ["own"], "up/ConvTranspose")
+    assert Flops.of([unknown], probe) == Flops(Size.of(0), ("up/ConvTranspose",))
 
 
 def test_bytes() -> None:

@@ -6,9 +6,9 @@ import functools
 
 import pytest
 
-from cleave.builders.cost.flops import MATRIX_PRODUCTS
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.load import WEIGHTS, random_ranker, trained_sizes, zoo_sizes
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.predict.arms import flops_of_arms, ratios
 from cleave.builders.reports.inspect import report_dict
 from cleave.builders.zoo import ZOO
@@ -72,7 +72,7 @@ def test_the_summary_of_append_in_bytes() -> None:
 
 
 def test_the_scorer_of_append_projects_no_key_and_no_value() -> None:
-    products = [node.name for node in large_append().candidate_scorer.graph.node if node.op_type in MATRIX_PRODUCTS]
+    products = [node.name for node in large_append().candidate_scorer.graph.node if operator(node.op_type).is_product]
     assert products
     assert not [name for name in products if ".key/" in name or ".value/" in name]
 

@@ -7,9 +7,9 @@ import onnx
 from hypothesis import HealthCheck, given, settings
 
 from cleave.builders import Ranker
-from cleave.builders.cost.flops import MATRIX_PRODUCTS
 from cleave.builders.cut.cut import Cut, split
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from tests.builders.random_graphs import CANDIDATES, CONTEXT, HISTORY, rankers
@@ -83,7 +83,7 @@ def check_no_product_of_the_user(cut: Cut, parts: EncoderThenScorer) -> None:
             of_others.update(node.output)
         elif of_user.intersection(node.input):
             of_user.update(node.output)
-            products += list(node.output) if node.op_type in MATRIX_PRODUCTS else []
+            products += list(node.output) if operator(node.op_type).is_product else []
     run = OnnxRunner(watching(cut.candidate_scorer, products), products or None, optimized=False)
     user, other = drawn(cut.ranker, 2, 5, 4, 3), drawn(cut.ranker, 2, 5, 6, 7)
     kept = {tensor.name: user[tensor.name] for tensor in cut.ranker.user} | parts.encode(user)

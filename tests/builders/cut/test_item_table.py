@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from cleave.builders.cost.flops import MATRIX_PRODUCTS
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower, with_item_table
 from cleave.builders.cut.proof.agreement import ParityError
 from cleave.builders.cut.proof.item_table import check_item_table
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.spec import Tensor
@@ -63,7 +63,7 @@ def test_known_items_need_no_product_of_the_item_alone(name: str) -> None:
     """All products of the item alone stand in the branch for unknown items."""
     tower = split_item_tower(zoo_cut(name))
     tabled = with_item_table(zoo_cut(name), catalogue(zoo_cut(name))).candidate_scorer
-    in_tower = {node.name for node in tower.tower.graph.node if node.op_type in MATRIX_PRODUCTS}
+    in_tower = {node.name for node in tower.tower.graph.node if operator(node.op_type).is_product}
     assert in_tower
     assert in_tower.isdisjoint(node.name for node in tabled.graph.node)
     (choice,) = (node for node in tabled.graph.node if node.op_type == "If")
