@@ -17,7 +17,7 @@ FROM python:${PYTHON_TAG} AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*project['dependencies'], sep='\n')" > /requirements.txt
+    print(*project['dependencies'], *project['optional-dependencies']['commands'], sep='\n')" > /requirements.txt
 COPY cleave cleave
 COPY builders builders
 COPY clients clients

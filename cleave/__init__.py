@@ -6,3 +6,6 @@ The packages lie at the top of the repository; the links beside this file make t
 
 DISTRIBUTION = "cleave-ranking"
 """What an installation is called: the name `cleave` on PyPI is another project's."""
+
+EXTRA = "commands"
+"""What an installation needs beside a client's packages, so that the command `cleave` runs."""

@@ -52,6 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads the output has enough of it, as `head` does; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == cleave.__name__:
+            raise
+        print(
+            f"cleave {options.command}: Python package {error.name!r} is not installed; install {cleave.DISTRIBUTION} "
+            f"with its extra `{cleave.EXTRA}`, as in {cleave.DISTRIBUTION}[{cleave.EXTRA}]",
+            file=sys.stderr,
+        )
+        return EXIT_WRONG_USE
     except (CheckError, ParityError) as error:
         print(f"cleave {options.command}: {error}", file=sys.stderr)
         return EXIT_CHECK_FAILED

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from cleave.builders.commands.inspect import add_model
 from cleave.builders.errors import BuilderError
 
@@ -172,6 +170,8 @@ def _plan_builder(options: argparse.Namespace) -> PlanBuilder:
 
 
 def _plans(builder: PlanBuilder, cut: Cut) -> dict[str, BuiltPlan]:
+    from tqdm import tqdm  # noqa: PLC0415 - the extra `commands` has it
+
     from cleave.builders.targets.tensorrt.forms import tensorrt_parts  # noqa: PLC0415 - onnx is slow to import
 
     parts = tensorrt_parts(cut)
@@ -186,6 +186,8 @@ def _plans(builder: PlanBuilder, cut: Cut) -> dict[str, BuiltPlan]:
 
 
 def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
+    from tqdm import tqdm  # noqa: PLC0415 - the extra `commands` has it
+
     from cleave.builders.targets.tensorrt.check import check_engines, table  # noqa: PLC0415
     from cleave.builders.targets.tensorrt.engine import ARCHITECTURES  # noqa: PLC0415 - onnx is slow to import
     from cleave.builders.targets.tensorrt.forms import tensorrt_parts  # noqa: PLC0415

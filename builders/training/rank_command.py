@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cleave.builders.formatting import text_table
 from cleave.builders.names import USER
 from cleave.builders.predict.arms import DEFAULT, TRITON_ARMS
 from cleave.clients.client import RankerClient
@@ -119,6 +118,8 @@ def _first_films(data: MovieLens, row: int, ranking: Ranking, top: int) -> list[
 
 
 def _table(films: list[dict[str, Any]]) -> str:
+    from cleave.builders.formatting import text_table  # noqa: PLC0415 - the extra `commands` has what it needs
+
     rows = [
         (
             str(film["place"]),

@@ -61,9 +61,9 @@ def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:
     command = command.replace("python -c", f"{sys.executable} -c").replace("/requirements.txt", "requirements.txt")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
-    requirements = (tmp_path / "requirements.txt").read_text().splitlines()
-    assert "nvidia-pytriton==0.7.0" in requirements
-    assert len(requirements) == len({re.split(r"[\[<>=]", requirement)[0] for requirement in requirements})
+    listed = (tmp_path / "requirements.txt").read_text().splitlines()
+    assert {"numpy", "tritonclient[grpc]>=2.51", "nvidia-pytriton==0.7.0", "torch==2.13.0"} <= set(listed)
+    assert not any("cleave" in each or "pytest" in each for each in listed)
 
 
 @pytest.mark.parametrize("kind", ["ENTRYPOINT", "HEALTHCHECK", "USER", "WORKDIR", "EXPOSE"])
