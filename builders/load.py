@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from cleave.builders.contract.location import Sizes
 from cleave.builders.errors import BuilderError
 from cleave.builders.spec import Ranker
 from cleave.builders.zoo import BASELINES, ZOO
@@ -25,8 +26,6 @@ WEIGHTS = Path(__file__).parent / "zoo" / "weights"
 RANDOM_WEIGHTS_SEED = 0
 
 MODELS = {**ZOO, **BASELINES}
-
-Sizes = Mapping[str, int | float]
 
 
 class SourceError(BuilderError):
@@ -47,21 +46,6 @@ def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) 
     ranker = _from_attribute(name, sizes or {}) if ":" in name else _from_zoo(name, sizes or {}, weights)
     ranker.module.eval()
     return ranker
-
-
-def parse_sizes(text: str) -> dict[str, int | float]:
-    """`layers=3,dropout=0.2` as a dictionary."""
-    sizes: dict[str, int | float] = {}
-    for part in filter(None, text.split(",")):
-        key, _, value = part.partition("=")
-        number = value.strip()
-        try:
-            sizes[key.strip()] = int(number) if number.lstrip("-").isdecimal() else float(number)
-        except ValueError as error:
-            raise SourceError(
-                f"--size: expected name=number pairs like layers=3,width=128, got {part!r}; write numbers"
-            ) from error
-    return sizes
 
 
 def zoo_names(given: Sequence[str]) -> list[str]:

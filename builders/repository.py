@@ -20,34 +20,18 @@ from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.export.torch_export import fingerprint_of
 from cleave.builders.files import write_text
-from cleave.builders.names import CONFIG_FILE, MODEL_REPOSITORY, ONNX_FILE, TENSORRT_CONFIG_FILE, VERSION_FOLDER
+from cleave.builders.names import CONFIG_FILE, ONNX_FILE, TENSORRT_CONFIG_FILE, VERSION_FOLDER
 from cleave.builders.targets.tensorrt.build import BuiltPlan
 from cleave.builders.targets.tensorrt.config import tensorrt_configs
 from cleave.builders.triton.configs import configs, texts_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.triton.rules import check_configs
 
-DEFAULT_FOLDER = Path(MODEL_REPOSITORY)
-SIZED_FOLDER = Path(".cleave") / "repositories"
-"""Where models of other sizes go, so that they never overwrite the committed configs."""
-
 RECORDED_PACKAGES = (DISTRIBUTION, "onnx", "onnxruntime", "torch")
 
 
 class RepositoryError(BuilderError):
     """The model repository cannot be written."""
-
-
-def repository_folder(name: str, sizes: Mapping[str, float]) -> Path:
-    """Where a build goes, and a server looks, if not told: `model_repository`, or a folder of its own with sizes."""
-    if not sizes:
-        return DEFAULT_FOLDER
-    return SIZED_FOLDER / build_name(name, sizes)
-
-
-def build_name(name: str, sizes: Mapping[str, float]) -> str:
-    """What a folder for one model of these sizes is called: `append-layers3-width128`."""
-    return "-".join([name.replace("/", "_"), *(f"{key}{value}" for key, value in sorted(sizes.items()))])
 
 
 def models_of(cut: Cut) -> list[str]:

@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import cleave.builders.commands
 import cleave.builders.training.commands
 import cleave.builders.training.rank_command
 import cleave.perf.commands
 import cleave.serving.commands
+from cleave import DISTRIBUTION
 from cleave.builders.errors import BuilderError, CheckError
 from cleave.clients.errors import RankerError
 from cleave.perf.errors import ParityError, PerfError
@@ -21,6 +23,23 @@ EXIT_CHECK_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
 
+PACKAGES = ("torch", "onnx", "onnxruntime", "nvidia-pytriton", "tritonclient")
+"""What decides about a build and a server, besides this distribution; the fourth carries a tritonserver."""
+
+
+class _Version(argparse.Action):
+    """Prints versions, which are looked up only when they are asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any, **options: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - other commands ask for none
+
+        for package in (DISTRIBUTION, *PACKAGES):
+            try:
+                print(package, version(package))
+            except PackageNotFoundError:
+                print(package, "not installed")
+        parser.exit()
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; the set of options is frozen by a test."""
@@ -28,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         prog="cleave",
         description="Cut a PyTorch ranking model where the user ends and the candidate begins, and serve it on Triton.",
     )
+    top.add_argument("--version", action=_Version, nargs=0, help="show versions and exit")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for place in (
         cleave.builders.commands,

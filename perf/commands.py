@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleave.builders.contract.location import parse_sizes, repository_folder
+from cleave.options import add_built_sizes, add_data, add_model, add_repository, add_size, add_url_or_start
+
 if TYPE_CHECKING:
     from cleave.perf.claims.papers import Claim
 
@@ -45,9 +48,9 @@ def _add_bench(commands: Subparsers) -> None:
     parser.add_argument("--models", nargs="+", metavar="NAME", help="other models than the workload's")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="other arms than the workload's")
     parser.add_argument("--rounds", type=int, metavar="K", help="turns of each arm, instead of the workload's")
-    parser.add_argument("--size", default="", metavar="NAME=N,...", help="of the models of --models or --cache")
-    parser.add_argument("--repository", type=Path, metavar="DIR", help="default: where `cleave build` writes")
-    parser.add_argument("--url", metavar="HOST:PORT", help="gRPC of a running server (default: start one)")
+    add_size(parser, "the sizes of the models of --models or --cache")
+    add_repository(parser)
+    add_url_or_start(parser)
     parser.add_argument("--metrics-url", metavar="URL", help="its metrics (default: port 8002 of the same host)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the report (default: .cleave/bench/WORKLOAD)")
     parser.set_defaults(run=_bench)
@@ -61,7 +64,6 @@ def _bench(options: argparse.Namespace) -> int:
     if options.compare:
         return _compare(*options.compare)
     if options.cache:
-        from cleave.builders.load import parse_sizes  # noqa: PLC0415
         from cleave.perf.claims.cache import SIZES, check_cache  # noqa: PLC0415
 
         return _exit_code(check_cache({**SIZES, **parse_sizes(options.size)}, options.rounds or 3))
@@ -116,19 +118,18 @@ def _add_verify(commands: Subparsers) -> None:
         "server of these engines with torch, on the inputs that prove a cut. Exit code 1 and the first output that "
         "differs if one does.",
     )
-    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
-    parser.add_argument("--size", default="", metavar="NAME=N,...", help="the sizes the model was built with")
+    add_model(parser)
+    add_built_sizes(parser)
     parser.add_argument(
         "--target", choices=("tensorrt",), default="tensorrt", help="what is verified (default: tensorrt)"
     )
-    parser.add_argument("--repository", type=Path, metavar="DIR", help="default: where `cleave build` writes")
-    parser.add_argument("--url", metavar="HOST:PORT", help="gRPC of a running server (default: start one)")
+    add_repository(parser)
+    add_url_or_start(parser)
     parser.set_defaults(run=_verify)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from cleave.builders.load import load_ranker, parse_sizes  # noqa: PLC0415
-    from cleave.builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.load import load_ranker  # noqa: PLC0415 - torch is slow to import
     from cleave.perf.verify import verify  # noqa: PLC0415
 
     sizes = parse_sizes(options.size)
@@ -148,7 +149,7 @@ def _add_demo(commands: Subparsers) -> None:
     parser.add_argument("--user", type=int, default=DEMO_USER, metavar="ID", help=f"default: {DEMO_USER}")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="films to print (default: 10)")
     parser.add_argument("--rounds", type=int, default=3, metavar="K", help="turns of each arm (default: 3)")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
+    add_data(parser)
     parser.set_defaults(run=_demo)
 
 

@@ -6,6 +6,7 @@ import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
+from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.perf.arms import ArmClient, Request
 from cleave.perf.demo_timing import measure, table
@@ -14,7 +15,6 @@ from cleave.perf.errors import PerfError
 
 def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None) -> int:
     """Every step is a command that can be run by itself, and is printed as one."""
-    from cleave.builders.repository import DEFAULT_FOLDER  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
     from cleave.perf.run.server import keeps_summaries, server_with_store  # noqa: PLC0415
 

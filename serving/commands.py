@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -10,7 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleave.builders.names import MODEL_REPOSITORY, SUMMARY_CACHE
+from cleave.builders.contract.location import parse_sizes, repository_folder
+from cleave.builders.names import SUMMARY_CACHE
+from cleave.options import add_built_sizes, add_json, add_repository
 from cleave.serving.errors import ServingError
 from cleave.serving.refresh.commands import add_refresh
 
@@ -57,13 +60,8 @@ def _add_serve(commands: Subparsers) -> None:
 def _add_models(parser: argparse.ArgumentParser) -> None:
     """What is served."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="a ranker of the repository")
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        metavar="DIR",
-        help="the model repository (default: model_repository; with --size, the folder `cleave build` uses)",
-    )
-    parser.add_argument("--size", default="", metavar="NAME=N,...", help="the sizes the model was built with")
+    add_repository(parser)
+    add_built_sizes(parser)
     parser.add_argument(
         "--config-name", metavar="NAME", help="use configs/NAME.pbtxt where a model has it, as tensorrt"
     )
@@ -138,6 +136,7 @@ def _add_check(commands: Subparsers) -> None:
         "builds it.",
     )
     _add_models(parser)
+    add_json(parser, "`repository`, `rankers`, `fit`, and the `reason` if they are not, with the command that helps")
     parser.set_defaults(run=_check)
 
 
@@ -148,14 +147,19 @@ def _check(options: argparse.Namespace) -> int:
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
+    reason = None
     try:
         for name in names:
             check_models(repository, models_of(repository, name, options.config_name), options.config_name)
     except (ManifestError, MachineError, ServingError) as error:
-        print(f"cleave check: {error}", file=sys.stderr)
-        return EXIT_UNFIT
-    print(f"{', '.join(names)}: fit to be served from {repository}")
-    return 0
+        reason = str(error)
+        print(f"cleave check: {reason}", file=sys.stderr)
+    if options.json:
+        result = {"repository": str(repository), "rankers": names, "fit": reason is None, "reason": reason}
+        print(json.dumps(result, indent=2))
+    elif reason is None:
+        print(f"{', '.join(names)}: fit to be served from {repository}")
+    return 0 if reason is None else EXIT_UNFIT
 
 
 def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:
@@ -182,13 +186,8 @@ def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> di
 
 
 def _default_repository(names: list[str], size: str) -> Path:
-    if not size:
-        return Path(MODEL_REPOSITORY)
-    if len(names) > 1:
+    if size and len(names) > 1:
         raise ServingError(f"--size: expected one NAME, got {', '.join(names)}; serve each of its own sizes by itself")
-    from cleave.builders.load import parse_sizes  # noqa: PLC0415
-    from cleave.builders.repository import repository_folder  # noqa: PLC0415 - torch is slow to import
-
     return repository_folder(names[0], parse_sizes(size))
 
 

@@ -5,47 +5,37 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
+from cleave import DISTRIBUTION
 from cleave.builders.errors import BuilderError
 from cleave.cli import main, parser
 
 OPTIONS = {
-    "inspect": {"name", "--size", "--history", "--candidates", "--gpu", "--precision", "--json"},
-    "amortization": {"names", "--size", "--history", "--candidates", "--gpu", "--precision", "--out"},
-    "build": {
-        "name",
-        "--size",
-        "--out",
-        "--catalogue",
-        "--precision",
-        "--summary-dtype",
-        "--data",
-        "--target",
-        "--architectures",
-        "--layers",
-        "--timing-cache",
-        "--memory-limit",
-        "--version-compatible",
-        "--hardware-compatible",
-        "--check",
-    },
-    "catalogue": {"out", "--data"},
-    "train": {
-        "name",
-        "--data",
-        "--size",
-        "--seed",
-        "--epochs",
-        "--learning-rate",
-        "--weight-decay",
-        "--threads",
-        "--out",
-        "--json",
-    },
+    "inspect": "name --size --history --candidates --gpu --precision --json",
+    "amortization": "names --size --history --candidates --gpu --precision --out",
+    "build": "name --size --out --catalogue --precision --summary-dtype --data --check --target --architectures "
+    "--layers --timing-cache --memory-limit --version-compatible --hardware-compatible",
+    "train": "name --data --size --seed --epochs --learning-rate --weight-decay --threads --out --json",
+    "tune": "--models --data --jobs --out",
+    "evaluate": "--models --data --jobs --seeds --out --weights",
+    "catalogue": "out --data",
+    "serve": "names --repository --size --config-name --host --http-port --grpc-port --metrics-port --store "
+    "--store-size --store-dir --max-age --verbose --exec",
+    "check": "names --repository --size --config-name --json",
+    "refresh": "name --store --url --stream --every --lease --once",
+    "rank": "name --user --top --url --arm --by-id --data --json",
+    "bench": "workload --compare --claims --cache --models --arms --rounds --size --repository --url --metrics-url "
+    "--out",
+    "verify": "name --size --target --repository --url",
+    "demo": "name --user --top --rounds --data",
 }
-"""Of the commands of `builders`; without --help."""
+"""Every command with all that it takes, but for --help."""
+
+SHARED = ("--size", "--repository", "--url", "--data", "--json")
+"""Options that mean the same wherever they are, and take their values in the same form."""
 
 HEAVY = ("torch", "onnx", "onnxruntime", "polars", "tritonclient", "networkx")
 """Packages that a command imports when it runs, not before."""
@@ -62,9 +52,37 @@ def options(command: argparse.ArgumentParser) -> set[str]:
     return named - {"--help"}
 
 
-@pytest.mark.parametrize("command", OPTIONS)
-def test_options_are_those_that_are_documented(command: str) -> None:
-    assert options(commands()[command]) == OPTIONS[command]
+def test_commands_and_options_are_these() -> None:
+    assert {name: options(command) for name, command in commands().items()} == {
+        name: set(words.split()) for name, words in OPTIONS.items()
+    }
+
+
+@pytest.mark.parametrize("option", SHARED)
+def test_an_option_of_several_commands_has_one_form(option: str) -> None:
+    found = [
+        action for command in commands().values() for action in command._actions if option in action.option_strings
+    ]
+    assert len(found) > 1
+    assert len({(action.metavar, action.type, action.nargs) for action in found}) == 1
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--version"])
+    assert raised.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{DISTRIBUTION} {version(DISTRIBUTION)}"
+    assert f"torch {version('torch')}" in lines
+
+
+def test_a_version_is_given_where_a_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cleave.cli.PACKAGES", ("no-such-package",))
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.splitlines()[1:] == ["no-such-package not installed"]
 
 
 def test_every_command_and_every_option_has_a_help_text() -> None:

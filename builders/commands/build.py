@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleave.builders.commands.inspect import add_model
+from cleave.builders.contract.location import parse_sizes, repository_folder
 from cleave.builders.errors import BuilderError
+from cleave.options import add_data, add_model, add_other_sizes
 
 if TYPE_CHECKING:
     from cleave.builders.cut.cut import Cut
@@ -49,6 +50,7 @@ def add_build(commands: Subparsers) -> None:
         description="Export a model, cut it, prove the cut on random inputs, and write configs, artifacts, manifests.",
     )
     add_model(parser)
+    add_other_sizes(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -74,12 +76,7 @@ def add_build(commands: Subparsers) -> None:
         help="float32, float16 or int8: the type the summary is kept in (default: float32, or float16 with a "
         "--precision of 16 bits)",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="PATH",
-        help="for the test AUC of what has fewer bits (default: MovieLens-100k, where a command has fetched it)",
-    )
+    add_data(parser, "for the test AUC of a build of fewer bits", "MovieLens-100k, if a command has fetched it")
     parser.add_argument(
         "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
     )
@@ -112,16 +109,15 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders import pipeline as build  # noqa: PLC0415 - torch is slow to import
     from cleave.builders import repository  # noqa: PLC0415 - torch is slow to import
 
     _check_options(options)
-    sizes = sources.parse_sizes(options.size)
+    sizes = parse_sizes(options.size)
     request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype, options.precision)
     if options.target == TENSORRT_CHECK:
         return _check_engines(options, build.cut_as_configured(request))
-    folder = options.out or repository.repository_folder(options.name, sizes)
+    folder = options.out or repository_folder(options.name, sizes)
     if options.check:
         cut = build.cut_as_configured(request)
         return _check(cut.ranker.name, repository.config_differences(cut, folder), folder, _build_command(options))

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleave.builders.contract.location import parse_sizes
 from cleave.builders.errors import BuilderError
+from cleave.options import add_json, add_model, add_other_sizes
 
 if TYPE_CHECKING:
     from cleave.builders.spec import Ranker
@@ -25,14 +27,6 @@ def add_commands(commands: Subparsers) -> None:
     _add_amortization(commands)
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The model that a command is about."""
-    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
-    parser.add_argument(
-        "--size", default="", metavar="NAME=N,...", help="other sizes for a zoo model, as in layers=3,width=128,heads=4"
-    )
-
-
 def _add_inspect(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "inspect",
@@ -40,9 +34,10 @@ def _add_inspect(commands: Subparsers) -> None:
         description="Cut a model and report the FLOPs and bytes of its parts, without building anything.",
     )
     add_model(parser)
+    add_other_sizes(parser)
     _add_sizes(parser)
     _add_gpu(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_json(parser, "FLOPs, bytes and ratios; with --gpu the prediction")
     parser.set_defaults(run=_inspect)
 
 
@@ -74,7 +69,7 @@ def _inspect(options: argparse.Namespace) -> int:
     processor = gpu(options.gpu) if options.gpu else None
     if processor:
         processor.checked_precision(options.precision)
-    ranker = sources.load_ranker(options.name, sources.parse_sizes(options.size))
+    ranker = sources.load_ranker(options.name, parse_sizes(options.size))
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut = cut_ranker(ranker)
     if options.json:
@@ -97,7 +92,7 @@ def _add_amortization(commands: Subparsers) -> None:
         "picture for each question, and the figures of `cleave inspect --gpu`. Nothing is run on a GPU.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="models (default: append, vista, lime_mha)")
-    parser.add_argument("--size", default="", metavar="NAME=N,...", help="other sizes for zoo models")
+    add_other_sizes(parser)
     _add_sizes(parser)
     _add_gpu(parser, DEFAULT_GPU)
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the pictures (default: here)")
@@ -116,7 +111,7 @@ def _amortization(options: argparse.Namespace) -> int:
     processor.checked_precision(options.precision)
     answers = []
     for name in options.names or AMORTIZED:
-        ranker = sources.load_ranker(name, sources.parse_sizes(options.size))
+        ranker = sources.load_ranker(name, parse_sizes(options.size))
         if ranker.history_axis is None:
             raise BuilderError(f"{name}: the user tensors have no axis, expected a history; leave the model out")
         for axis in (ranker.history_axis, ranker.candidate_axis):

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleave.builders.contract.location import parse_sizes
 from cleave.builders.errors import BuilderError
+from cleave.options import add_data, add_json, add_other_sizes
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -34,19 +36,15 @@ def _add_train(commands: Subparsers) -> None:
         "user's ratings, and write its weights.",
     )
     parser.add_argument("name", metavar="NAME", help="a zoo model")
-    parser.add_argument(
-        "--data", type=Path, metavar="PATH", help="a GroupLens folder or ratings file (default: MovieLens-100k)"
-    )
-    parser.add_argument(
-        "--size", default="", metavar="NAME=N,...", help="other sizes than the model's, as in layers=3,dropout=0.2"
-    )
+    add_data(parser)
+    add_other_sizes(parser, "layers=3,dropout=0.2")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, order and dropout (default: 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="at most this many")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="its peak (default: as `cleave tune` chose)")
     parser.add_argument("--weight-decay", type=float, metavar="X", help="AdamW's")
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the weights (default: where the zoo looks for them)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json(parser, "the accuracy and where the weights are")
     parser.set_defaults(run=_train)
 
 
@@ -57,7 +55,7 @@ def _train(options: argparse.Namespace) -> int:
     tuned_sizes, learning_rate = tune.tuned(options.name)
     given = {name: getattr(options, name) for name in train_output.OPTIONS if getattr(options, name) is not None}
     settings = dataclasses.replace(train.Settings(learning_rate=learning_rate), **given)
-    sizes = {**tuned_sizes, **sources.parse_sizes(options.size)}
+    sizes = {**tuned_sizes, **parse_sizes(options.size)}
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
     file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"
     train_output.check_file(file)
@@ -82,7 +80,7 @@ def _add_tune(commands: Subparsers) -> None:
 
 def _add_trainings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=(), metavar="NAME", help="zoo models (default: all)")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
+    add_data(parser)
     parser.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="trainings at once, one core each (default: 1)"
     )
@@ -162,7 +160,7 @@ def _add_catalogue(commands: Subparsers) -> None:
         description="Write the films of MovieLens as parquet, as `cleave build --catalogue` reads it.",
     )
     parser.add_argument("out", type=Path, metavar="FILE", help="the parquet file")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
+    add_data(parser)
     parser.set_defaults(run=_catalogue)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleave.builders.names import USER
@@ -14,6 +13,7 @@ from cleave.clients.client import RankerClient
 from cleave.clients.errors import InvalidRequestError, NotFoundError, UnavailableError
 from cleave.clients.ranking import Ranking
 from cleave.clients.signature import Axis, ModelSignature
+from cleave.options import add_data, add_json, add_url
 
 if TYPE_CHECKING:
     from cleave.builders.training.data import MovieLens
@@ -36,11 +36,11 @@ def add_commands(commands: Subparsers) -> None:
     rank.add_argument("name", metavar="NAME", help="a served ranker, such as append")
     rank.add_argument("--user", type=int, required=True, metavar="ID", help="the user, by the data set's id")
     rank.add_argument("--top", type=_positive, default=10, metavar="N", help="how many films to print (default: 10)")
-    rank.add_argument("--url", default="localhost:8001", help="gRPC address of the server (default: localhost:8001)")
+    add_url(rank)
     rank.add_argument("--arm", choices=ARMS, default=DEFAULT, help=f"how it is served (default: {DEFAULT})")
     rank.add_argument("--by-id", action="store_true", help="send no history: the server knows the user from before")
-    rank.add_argument("--data", type=Path, metavar="PATH", help="a GroupLens folder (default: MovieLens-100k)")
-    rank.add_argument("--json", action="store_true", help="print JSON")
+    add_data(rank)
+    add_json(rank, "the films in order, with their scores")
     rank.set_defaults(run=rank_catalogue)
 
 

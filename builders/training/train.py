@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from cleave.builders.contract.location import Sizes
 from cleave.builders.errors import BuilderError
-from cleave.builders.load import Sizes, random_ranker, zoo_sizes
+from cleave.builders.load import random_ranker, zoo_sizes
 from cleave.builders.spec import Ranker
 from cleave.builders.training.data_examples import Batch, Rows, batch_of, block_rows, split_by_length
 from cleave.builders.training.data_movielens import MovieLens

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from cleave.builders.load import Sizes
+from cleave.builders.contract.location import Sizes
 from cleave.builders.training.train import Settings, Trained, TrainingError
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")

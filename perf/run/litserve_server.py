@@ -7,7 +7,8 @@ import argparse
 import litserve
 import torch
 
-from cleave.builders.load import load_ranker, parse_sizes
+from cleave.builders.contract.location import parse_sizes
+from cleave.builders.load import load_ranker
 
 
 class WholeModel(litserve.LitAPI):  # type: ignore[misc]

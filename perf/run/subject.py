@@ -11,17 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cleave.builders.contract.location import SIZED_FOLDER, build_name, parse_sizes, repository_folder
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.export.torch_export import fingerprint_of
-from cleave.builders.load import load_ranker, parse_sizes
+from cleave.builders.load import load_ranker
 from cleave.builders.names import WHOLE
 from cleave.builders.pipeline import Request as BuildRequest
 from cleave.builders.pipeline import build
 from cleave.builders.predict.arms import ARMS
 from cleave.builders.predict.processors import Processor
 from cleave.builders.predict.roofline import predict_arm
-from cleave.builders.repository import SIZED_FOLDER, build_name, repository_folder, write_repository
+from cleave.builders.repository import write_repository
 from cleave.builders.spec import Axis, Ranker
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.perf.arms import Request

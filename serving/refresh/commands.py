@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cleave.options import add_url
 from cleave.serving.errors import ServingError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_refresh(commands: Subparsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="a served ranker, such as vista")
     parser.add_argument("--store", metavar="URL", help="the store, as for `cleave serve` (default: $CLEAVE_STORE)")
-    parser.add_argument("--url", default="localhost:8001", help="gRPC address of the server (default: %(default)s)")
+    add_url(parser)
     parser.add_argument("--stream", default=DEFAULT_STREAM, metavar="KEY", help="events (default: %(default)s)")
     for flag, default, words in (
         ("--every", 60.0, "encode a user at most once in so long"),

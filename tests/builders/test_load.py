@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from cleave.builders.errors import SpecError
-from cleave.builders.load import SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
+from cleave.builders.load import SourceError, load_ranker, random_ranker, zoo_sizes
 from cleave.builders.zoo import BASELINES, ZOO
 
 MODEL = """
@@ -110,25 +110,6 @@ def test_a_wrong_spec_in_a_file_says_what_is_wrong_with_it(tmp_path: Path) -> No
         load_ranker(f"{write(tmp_path, least=4)}:ranker")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", {}),
-        ("layers=3", {"layers": 3}),
-        ("layers=3, width = 128,dropout=0.2,", {"layers": 3, "width": 128, "dropout": 0.2}),
-    ],
-)
-def test_sizes_as_text(text: str, expected: dict[str, float]) -> None:
-    assert parse_sizes(text) == expected
-    assert [type(value) for value in parse_sizes(text).values()] == [type(value) for value in expected.values()]
-
-
-@pytest.mark.parametrize("text", ["layers", "layers=", "layers=three", "layers=3;width=4"])
-def test_sizes_that_are_no_numbers(text: str) -> None:
-    with pytest.raises(SourceError, match="--size: expected name=number pairs like layers=3,width=128, got"):
-        parse_sizes(text)
-
-
 def test_sizes_that_a_model_does_not_have() -> None:
     message = "--size: append has no size 'depth'; its sizes are num_items, max_events, layers, width, heads, dropout"
     with pytest.raises(SourceError, match=re.escape(message)):
@@ -138,7 +119,7 @@ def test_sizes_that_a_model_does_not_have() -> None:
     with pytest.raises(
         SourceError, match=re.escape("--size: append: width: expected at least 1, got -8; choose a larger")
     ):
-        zoo_sizes("append", parse_sizes("width=-8"))
+        zoo_sizes("append", {"width": -8})
 
 
 def test_sizes_that_contradict_each_other() -> None:

@@ -15,14 +15,13 @@ import pytest
 
 from cleave import DISTRIBUTION
 from cleave.builders import repository
+from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.contract.manifest import ManifestError, check_one_build, read_manifest, write_manifest
 from cleave.builders.cut.cut import Cut, split
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.repository import (
-    DEFAULT_FOLDER,
     RepositoryError,
     config_differences,
-    repository_folder,
     write_repository,
 )
 from cleave.builders.triton.graphs import artifacts_of
@@ -227,13 +226,6 @@ def test_differences_of_configs(small_cut: Cut, other_cut: Cut, tmp_path: Path) 
     file.unlink()
     assert "+max_batch_size: 64" in config_differences(small_cut, tmp_path)
     assert snapshot(tmp_path) == {name: text for name, text in before.items() if name != "small_whole/config.pbtxt"}
-
-
-def test_models_of_other_sizes_have_folders_of_their_own() -> None:
-    assert repository_folder("append", {}) == Path("model_repository")
-    assert repository_folder("append", {"width": 128, "layers": 3}) == Path(
-        ".cleave/repositories/append-layers3-width128"
-    )
 
 
 @pytest.mark.parametrize("name", ZOO)

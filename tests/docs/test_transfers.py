@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.names import TENSORRT_CONFIG_FILE
-from cleave.builders.repository import DEFAULT_FOLDER
 from cleave.builders.targets.tensorrt.config import tensorrt_configs
 from cleave.builders.zoo import ZOO
 from tests.configs import configs_of

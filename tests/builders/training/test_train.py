@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from cleave import cli
 from cleave.builders import load as sources
-from cleave.builders.load import MODELS, SourceError, load_ranker, parse_sizes, random_ranker, zoo_sizes
+from cleave.builders.load import MODELS, load_ranker, random_ranker, zoo_sizes
 from cleave.builders.training import data, data_download, train
 from cleave.builders.training.accuracy import read_runs
 from cleave.builders.training.data import MovieLens
@@ -285,10 +285,3 @@ def test_too_few_ratings_for_a_validation_part() -> None:
     short = dataclasses.replace(tiny, starts=np.arange(4) * 5)
     with pytest.raises(MetricsError, match="expected labels of both kinds, got 0 labels"):
         train.train("append", short, SMALL, SETTINGS, show_progress=False)
-
-
-def test_sizes_are_numbers() -> None:
-    assert parse_sizes("layers=3, dropout=0.25,") == {"layers": 3, "dropout": 0.25}
-    assert isinstance(parse_sizes("layers=3")["layers"], int)
-    with pytest.raises(SourceError, match="got 'width='"):
-        parse_sizes("width=")

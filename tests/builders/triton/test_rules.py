@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tritonclient.grpc import model_config_pb2
 
+from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import CONFIG_FILE, PLAN_FILE, PROFILES_PARAMETER, SIGNATURE_PARAMETER, TENSORRT_CONFIG_FILE
-from cleave.builders.repository import DEFAULT_FOLDER
 from cleave.builders.targets.tensorrt.config import GRAPH_BUCKETS, LEAST_FILLED, tensorrt_configs
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut, tensorrt_parts
 from cleave.builders.targets.tensorrt.profiles import OPT_BATCH

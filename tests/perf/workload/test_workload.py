@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cleave.builders.load import load_ranker, parse_sizes
+from cleave.builders.contract.location import parse_sizes
+from cleave.builders.load import load_ranker
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.lengths import Fixed, length_from_toml
 from cleave.perf.workload.traffic import draw_traffic

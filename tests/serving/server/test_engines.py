@@ -7,6 +7,7 @@ import ctypes.util
 import dataclasses
 import functools
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -172,6 +173,19 @@ def test_check_says_whether_a_server_would_start(repository: Path, capsys: pytes
     assert captured.err.startswith(f"cleave check: {repository}/toy_whole/1/model.plan: expected an engine of TensorRT")
     assert captured.err.endswith(f"{REBUILD}\n")
     assert check("--repository", str(repository)) == 0
+
+
+def test_check_says_it_to_machines(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--repository", str(repository), "--config-name", "tensorrt", "--json"]
+    assert check(*words) == 0
+    fit = {"repository": str(repository), "rankers": ["toy"], "fit": True, "reason": None}
+    assert json.loads(capsys.readouterr().out) == fit
+    forge(repository, "toy_whole", plan(tensorrt="10.13.3.9"))
+    assert check(*words) == 1
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert said == {**fit, "fit": False, "reason": said["reason"]}
+    assert captured.err == f"cleave check: {said['reason']}\n"
 
 
 def test_check_of_what_was_never_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,49 @@
+"""Where a build is: the folder that `cleave build` writes and others read, by the model's name and its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cleave.builders.errors import BuilderError
+from cleave.builders.names import MODEL_REPOSITORY
+
+DEFAULT_FOLDER = Path(MODEL_REPOSITORY)
+SIZED_FOLDER = Path(".cleave") / "repositories"
+"""Where models of other sizes go, so that they never overwrite the committed configs."""
+
+Sizes = Mapping[str, int | float]
+"""Arguments of a zoo model's function, by name."""
+
+
+class SizesError(BuilderError):
+    """Sizes that are not written as `name=number,...`."""
+
+
+def parse_sizes(text: str) -> dict[str, int | float]:
+    """`layers=3,dropout=0.2` as a dictionary.
+
+    Raises:
+        SizesError: the text is something else.
+    """
+    sizes: dict[str, int | float] = {}
+    for part in filter(None, text.split(",")):
+        key, _, value = part.partition("=")
+        number = value.strip()
+        try:
+            sizes[key.strip()] = int(number) if number.lstrip("-").isdecimal() else float(number)
+        except ValueError as error:
+            raise SizesError(
+                f"--size: expected name=number pairs like layers=3,width=128, got {part!r}; write numbers"
+            ) from error
+    return sizes
+
+
+def repository_folder(name: str, sizes: Sizes) -> Path:
+    """Where a build goes, and a server looks, if not told: `model_repository`, or a folder of its own with sizes."""
+    return SIZED_FOLDER / build_name(name, sizes) if sizes else DEFAULT_FOLDER
+
+
+def build_name(name: str, sizes: Sizes) -> str:
+    """What a folder for one model of these sizes is called: `append-layers3-width128`."""
+    return "-".join([name.replace("/", "_"), *(f"{key}{value}" for key, value in sorted(sizes.items()))])

@@ -1,0 +1,70 @@
+"""Options that several commands have: name, form, default and help of each stand here once.
+
+The file lies beside the packages because all of them read it, and `serving` imports little of `builders`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+GRPC_URL = "localhost:8001"
+"""Where `cleave serve` listens unless it is told another place."""
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The model that a command is about."""
+    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
+
+
+def add_size(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Sizes of a zoo model, as `cleave.builders.contract.location.parse_sizes` reads them."""
+    parser.add_argument("--size", default="", metavar="NAME=N,...", help=help_text)
+
+
+def add_other_sizes(parser: argparse.ArgumentParser, example: str = "layers=3,width=128,heads=4") -> None:
+    """The sizes that a zoo model is made with."""
+    add_size(parser, f"other sizes for a zoo model than its own, as in {example}")
+
+
+def add_built_sizes(parser: argparse.ArgumentParser) -> None:
+    """The sizes that name a build."""
+    add_size(parser, "the sizes that the model was built with")
+
+
+def add_data(parser: argparse.ArgumentParser, purpose: str = "", default: str = "MovieLens-100k") -> None:
+    """The ratings that a command reads."""
+    what = " ".join(["a GroupLens folder or ratings file", *filter(None, [purpose])])
+    parser.add_argument("--data", type=Path, metavar="PATH", help=f"{what} (default: {default})")
+
+
+def add_repository(parser: argparse.ArgumentParser) -> None:
+    """The model repository that a command reads."""
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="the model repository (default: where `cleave build` writes: model_repository; with --size a folder of "
+        "its own)",
+    )
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """The server that a command asks."""
+    parser.add_argument(
+        "--url", default=GRPC_URL, metavar="HOST:PORT", help="gRPC of the server (default: %(default)s)"
+    )
+
+
+def add_url_or_start(parser: argparse.ArgumentParser) -> None:
+    """The server that a command asks; it starts one unless it is told of one."""
+    parser.add_argument("--url", metavar="HOST:PORT", help="gRPC of a running server (default: start one)")
+
+
+def add_json(parser: argparse.ArgumentParser, result: str) -> None:
+    """Whether the result is for machines.
+
+    Args:
+        result: the keys of the object that is printed.
+    """
+    parser.add_argument("--json", action="store_true", help=f"print the result on stdout as one JSON object: {result}")
