@@ -30,8 +30,10 @@ settings.load_profile("quick")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group tests for `pytest --dist loadgroup`: by the dear fixture that they share, or else by their file."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         used = getattr(item, "fixturenames", ())
         group = next((name for name in SHARED if name in used), item.nodeid.split("::")[0])

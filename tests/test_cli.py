@@ -14,7 +14,7 @@ from cleave.builders.errors import BuilderError
 from cleave.cli import main, parser
 
 OPTIONS = {
-    "inspect": "name --size --history --candidates --gpu --precision --json",
+    "inspect": "name --size --history --candidates --gpu --precision --json --picture",
     "amortization": "names --size --history --candidates --gpu --precision --out",
     "build": "name --size --out --catalogue --precision --summary-dtype --data --check --target --architectures "
     "--layers --timing-cache --memory-limit --version-compatible --hardware-compatible",

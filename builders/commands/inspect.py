@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from cleave.builders.errors import BuilderError
 from cleave.options import add_json, add_model, add_other_sizes
 
 if TYPE_CHECKING:
+    from cleave.builders.cut.cut import Cut
     from cleave.builders.spec import Ranker
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -38,6 +41,7 @@ def _add_inspect(commands: Subparsers) -> None:
     _add_sizes(parser)
     _add_gpu(parser)
     add_json(parser, "FLOPs, bytes and ratios; with --gpu the prediction")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the cut by modules, as .svg, .png or .pdf")
     parser.set_defaults(run=_inspect)
 
 
@@ -72,6 +76,8 @@ def _inspect(options: argparse.Namespace) -> int:
     ranker = sources.load_ranker(options.name, parse_sizes(options.size))
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut = cut_ranker(ranker)
+    if options.picture:
+        _draw(cut, sizes, options.picture)
     if options.json:
         said = report.report_dict(cut, sizes)
         if processor:
@@ -82,6 +88,18 @@ def _inspect(options: argparse.Namespace) -> int:
     if processor:
         print(f"\n{report_roofline.roofline_text(cut, processor, sizes, options.precision)}")
     return 0
+
+
+def _draw(cut: Cut, sizes: Mapping[str, int], file: Path) -> None:
+    from cleave.builders.reports.cut_picture import CutPicture, write_cut_picture  # noqa: PLC0415 - matplotlib is slow
+
+    try:
+        write_cut_picture(CutPicture.of(cut, sizes), file)
+    except (OSError, ValueError) as error:
+        raise BuilderError(
+            f"--picture {file}: expected a file to write, as cut.svg, got: {error}; choose another"
+        ) from error
+    print(f"wrote {file}", file=sys.stderr)
 
 
 def _add_amortization(commands: Subparsers) -> None:

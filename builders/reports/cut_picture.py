@@ -14,6 +14,7 @@ import torch
 from cleave.builders.cost.flops import MATRIX_PRODUCTS, Flops
 from cleave.builders.cut.cut import Cut
 from cleave.builders.onnx_graph.scopes import scope_of
+from cleave.builders.predict.arms import flops_of_arms
 from cleave.builders.reports.inspect import byte_quantity, quantity
 
 if TYPE_CHECKING:
@@ -65,17 +66,19 @@ class CutPicture:
     @staticmethod
     def of(cut: Cut, sizes: Mapping[str, int]) -> CutPicture:
         """The picture of a cut, with FLOPs and bytes of one request of one user of these sizes."""
-        boxes = tuple(_boxes(cut, sizes))
+        crossings = tuple(_crossings(cut, sizes))
+        ends = {module for crossing in crossings for module in (crossing.made_by, *crossing.read_by)}
+        boxes = tuple(box for box in _boxes(cut, sizes) if box.flops or box.module in ends)
         drawn = {box.module for box in boxes}
         last_run = {_module_of(cut, node): place for place, node in enumerate(cut.analysis.model.graph.node)}
-        arms = cut.arms(sizes)
+        arms = flops_of_arms(cut, sizes)
         at = ", ".join(f"{axis} {size:,}" for axis, size in sizes.items())
         title = (
-            f"{cut.ranker.name} ({at}): {quantity(arms.uncached - arms.cached).strip()}FLOPs once per user, "
-            f"{quantity(arms.cached).strip()}FLOPs with each request, {byte_quantity(cut.summary_bytes(sizes))} kept"
+            f"{cut.ranker.name} ({at}): {quantity(arms['uncached'] - arms['cached'])}FLOPs once per user, "
+            f"{quantity(arms['cached'])}FLOPs with each request, {byte_quantity(cut.summary_bytes(sizes))} kept"
         )
         modules = tuple(sorted(drawn, key=last_run.__getitem__))
-        return CutPicture(title, modules, boxes, tuple(_crossings(cut, sizes)))
+        return CutPicture(title, modules, boxes, crossings)
 
 
 def _boxes(cut: Cut, sizes: Mapping[str, int]) -> Iterator[Box]:
@@ -98,21 +101,22 @@ def _nodes_of_lanes(cut: Cut) -> dict[str, list[onnx.NodeProto]]:
     lanes: dict[str, list[onnx.NodeProto]] = {lane: [] for lane in LANES}
     for node in cut.analysis.model.graph.node:
         roles = labels.roles_in_effect(labels.of(node.output[0]))
-        if node.name in encoder and roles:
+        if node.name in encoder:
             lanes[ENCODER].append(node)
-        if node.name in scorer and roles:
+        if node.name in scorer:
             lanes[ITEMS if roles == {"candidate"} else SCORER].append(node)
     return lanes
 
 
 def _crossings(cut: Cut, sizes: Mapping[str, int]) -> Iterator[Crossing]:
-    makers = {name: node for node in cut.analysis.model.graph.node for name in node.output}
+    nodes = cut.analysis.model.graph.node
+    makers, known = {name: node for node in nodes for name in node.output}, {node.name for node in nodes}
     for tensor in cut.summary:
-        readers = dict.fromkeys(
-            _module_of(cut, node) for node in cut.candidate_scorer.graph.node if tensor.name in node.input
-        )
+        # Nodes that are not of the model read sizes off a summary tensor, not its values.
+        readers = [node for node in cut.candidate_scorer.graph.node if tensor.name in node.input and node.name in known]
         made_by = _module_of(cut, makers[tensor.source]) if tensor.source in makers else ""
-        yield Crossing(tensor.name, made_by, tuple(readers), tensor.bytes_at(sizes))
+        read_by = dict.fromkeys(_module_of(cut, node) for node in readers)
+        yield Crossing(tensor.name, made_by, tuple(read_by), tensor.bytes_at(sizes))
 
 
 def _module_of(cut: Cut, node: onnx.NodeProto) -> str:
