@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import onnx
 import torch
 
-from cleave.builders.cost.flops import MATRIX_PRODUCTS, Flops
+from cleave.builders.cost.flops import Flops
 from cleave.builders.cut.cut import Cut
+from cleave.builders.formatting import byte_quantity, quantity
+from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.scopes import scope_of
 from cleave.builders.predict.arms import flops_of_arms
-from cleave.builders.reports.inspect import byte_quantity, quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +88,7 @@ def _boxes(cut: Cut, sizes: Mapping[str, int]) -> Iterator[Box]:
         for node in nodes:
             modules.setdefault(_module_of(cut, node), []).append(node)
         for module, own in modules.items():
-            products = [scope_of(node) for node in own if node.op_type in MATRIX_PRODUCTS]
+            products = [scope_of(node) for node in own if operator(node.op_type).is_product]
             children = dict.fromkeys(
                 name.removeprefix(f"{module}.").split(".")[0] for name in products if name != module
             )
