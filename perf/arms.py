@@ -24,13 +24,15 @@ Row = dict[str, Array]
 """The inputs of one row of a batch, by name, without the batch axis."""
 
 DEADLINE_S = 600.0
+TOLERANCE = 1e-4
+"""The largest difference between the scores of two arms in float32, which may add in different orders."""
 PER_CANDIDATE_ELEMENTS = 1 << 18
 """Elements of a user input in such a request, which has fewer rows where histories are longer than 16,384 events."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """One user's request; arrays have no batch axis."""
+class RankRequest:
+    """The request to rank candidates for one user; arrays have no batch axis."""
 
     history: Mapping[str, Array]
     request: Mapping[str, Array]
@@ -41,22 +43,22 @@ class Request:
     def num_candidates(self) -> int:
         return len(next(iter(self.candidates.values())))
 
-    def first_candidates(self, count: int) -> Request:
+    def first_candidates(self, count: int) -> RankRequest:
         """The same request with fewer candidates."""
         fewer = {name: array[:count] for name, array in self.candidates.items()}
-        return Request(self.history, self.request, fewer, self.user_id)
+        return RankRequest(self.history, self.request, fewer, self.user_id)
 
 
-def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> Request:
+def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> RankRequest:
     """The inputs of one user by name, without the batch axis, by their roles."""
     user, request, candidates = (
         {tensor.name: arrays[tensor.name] for tensor in tensors}
         for tensors in (ranker.user, ranker.request, ranker.candidate)
     )
-    return Request(user, request, candidates)
+    return RankRequest(user, request, candidates)
 
 
-def _one_row(signature: ModelSignature, request: Request, batch: int = 1) -> list[Row]:
+def _one_row(signature: ModelSignature, request: RankRequest, batch: int = 1) -> list[Row]:
     """A row with every candidate: of the whole model that is one pass, of an ensemble encoder and scorer."""
     arrays = {
         name: np.asarray(array, signature.inputs[name].dtype)
@@ -66,13 +68,13 @@ def _one_row(signature: ModelSignature, request: Request, batch: int = 1) -> lis
     return [{name: array[0] for name, array in batch.items()} for batch in batches]
 
 
-def _named_row(signature: ModelSignature, request: Request, batch: int = 1) -> list[Row]:
+def _named_row(signature: ModelSignature, request: RankRequest, batch: int = 1) -> list[Row]:
     """The same with the name of the user, whose summary the server may have."""
     name = np.array(request.user_id.encode(), object)
     return [{USER_ID: name, **row} for row in _one_row(signature, request)]
 
 
-def _row_per_candidate(signature: ModelSignature, request: Request, batch: int) -> list[Row]:
+def _row_per_candidate(signature: ModelSignature, request: RankRequest, batch: int) -> list[Row]:
     """The naive way: a row for each candidate, with the user's history in every row."""
     user = {name: padded(signature.inputs[name], np.asarray(array)) for name, array in request.history.items()}
     user |= {name: np.asarray(array) for name, array in request.request.items()}
@@ -83,11 +85,11 @@ def _row_per_candidate(signature: ModelSignature, request: Request, batch: int) 
     return rows + [rows[-1]] * (-len(rows) % batch)
 
 
-def _single(requests: Sequence[Request], max_batch_size: int) -> int:
+def _single(requests: Sequence[RankRequest], max_batch_size: int) -> int:
     return 1
 
 
-def _rows_at_a_time(requests: Sequence[Request], max_batch_size: int) -> int:
+def _rows_at_a_time(requests: Sequence[RankRequest], max_batch_size: int) -> int:
     """The batch of 9 to 16 rows, or what the model takes, that fills the fewest places with rows nobody asked for."""
     counts = [request.num_candidates for request in requests]
     longest = max(1, *(np.size(array) for request in requests for array in request.history.values()))
@@ -95,10 +97,10 @@ def _rows_at_a_time(requests: Sequence[Request], max_batch_size: int) -> int:
     return min(range(most, most // 2, -1), key=lambda rows: sum(-count % rows for count in counts))
 
 
-Rows = Callable[[ModelSignature, Request, int], list[Row]]
+Rows = Callable[[ModelSignature, RankRequest, int], list[Row]]
 """The rows that hold one user's request, padded as the client pads them, in the order of the candidates; as many as
 fill batches of the size given."""
-BatchSize = Callable[[Sequence[Request], int], int]
+BatchSize = Callable[[Sequence[RankRequest], int], int]
 """The number of rows in a message, for these requests and of a model that takes so many."""
 
 _SENT: dict[Sent, tuple[Rows, BatchSize]] = {
@@ -108,13 +110,13 @@ _SENT: dict[Sent, tuple[Rows, BatchSize]] = {
 }
 
 
-def rows_of(arm: Arm, signature: ModelSignature, request: Request, batch: int) -> list[Row]:
+def rows_of(arm: Arm, signature: ModelSignature, request: RankRequest, batch: int) -> list[Row]:
     """One user's request as the arm sends it: see `Rows`."""
     rows, _ = _SENT[arm.sent]
     return rows(signature, request, batch)
 
 
-def batch_of(arm: Arm, requests: Sequence[Request], max_batch_size: int) -> int:
+def batch_of(arm: Arm, requests: Sequence[RankRequest], max_batch_size: int) -> int:
     """The rows of a message of the arm: see `BatchSize`."""
     _, size = _SENT[arm.sent]
     return size(requests, max_batch_size)
@@ -146,7 +148,7 @@ class ArmClient:
     def signature(self) -> ModelSignature:
         return self.client.signature(deadline=DEADLINE_S)
 
-    def scores(self, request: Request) -> Array:
+    def scores(self, request: RankRequest) -> Array:
         """The first output of the model, [num_candidates]."""
         signature = self.signature
         size = batch_of(self.arm, [request], signature.max_batch_size)

@@ -67,21 +67,21 @@ def _bench(options: argparse.Namespace) -> int:
         from cleave.perf.claims.cache import SIZES, check_cache  # noqa: PLC0415
 
         return _exit_code(check_cache({**SIZES, **parse_sizes(options.size)}, options.rounds or 3))
-    from cleave.perf.bench import DEFAULT_OUT, Options, forget_rounds, run_bench  # noqa: PLC0415 - torch is slow to import
+    from cleave.perf.bench import DEFAULT_OUT, BenchOptions, run_bench  # noqa: PLC0415 - torch is slow to import
     from cleave.perf.report.files import write_report  # noqa: PLC0415
-    from cleave.perf.report.markdown import markdown  # noqa: PLC0415
+    from cleave.perf.report.markdown import markdown_from_report  # noqa: PLC0415
+    from cleave.perf.run.rounds import forget_rounds  # noqa: PLC0415
     from cleave.perf.workload.workload import load_workload  # noqa: PLC0415
 
     workload = load_workload(options.workload).with_(options.models, options.size, options.arms, options.rounds)
     out = options.out or DEFAULT_OUT / workload.name
-    bench = Options(out, _command(), options.url, options.metrics_url, options.repository)
-    report = run_bench(workload, bench)
+    command = shlex.join(["cleave", *sys.argv[1:]])
+    report = run_bench(workload, BenchOptions(out, command, options.url, options.metrics_url, options.repository))
     files = write_report(report, out)
     forget_rounds(out)
-    print(markdown(report))
+    print(markdown_from_report(report))
     print(f"report: {', '.join(map(str, files))}")
-    failed = [verdict for verdict in report["thresholds"] if not verdict["holds"]]
-    return int(bool(failed))
+    return int(not all(verdict.holds for verdict in report.thresholds))
 
 
 def _compare(before: Path, after: Path) -> int:
@@ -95,10 +95,6 @@ def _compare(before: Path, after: Path) -> int:
     if not noise_is_known(*reports):
         print("cleave bench: a report of one round does not tell its noise: measure with --rounds", file=sys.stderr)
     return int(any(change.slower for change in changes))
-
-
-def _command() -> str:
-    return shlex.join(["cleave", *sys.argv[1:]])
 
 
 def _exit_code(claims: Iterable[Claim]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.predict.arms import TRITON_ARMS
-from cleave.perf.arms import ArmClient, Request
+from cleave.perf.arms import ArmClient, RankRequest
 from cleave.perf.demo_timing import measure, table
 from cleave.perf.errors import PerfError
 
@@ -27,7 +27,7 @@ def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None
         _step([*rank, "--top", str(top)])
         if keeps_summaries(server):
             _step([*rank, "--top", "3", "--by-id"])
-        request = Request(data.user_inputs(row), data.request_inputs(row), data.candidate_inputs())
+        request = RankRequest(data.user_inputs(row), data.request_inputs(row), data.candidate_inputs())
         events = data.num_events(row)
         print(f"\n{name}: user {user} with {events} events, {request.num_candidates} candidates")
         with ExitStack() as stack:

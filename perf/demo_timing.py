@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cleave.builders.predict.arms import BASELINE
-from cleave.perf.arms import Request
+from cleave.perf.arms import RankRequest
 from cleave.perf.run.parity import Parity
 
-Arm = Callable[[Request], NDArray[Any]]
+Arm = Callable[[RankRequest], NDArray[Any]]
 """From a request to its scores."""
 
 SECONDS_PER_TURN = 1.0
@@ -39,7 +39,7 @@ class ArmResult:
     """Largest difference between its scores and those of any arm before."""
 
 
-def measure(arms: Mapping[str, Arm], request: Request, rounds: int) -> list[ArmResult]:
+def measure(arms: Mapping[str, Arm], request: RankRequest, rounds: int) -> list[ArmResult]:
     """Check that all arms agree, then time each in turn for `rounds` rounds after a warm-up of one call each.
 
     Raises:
@@ -57,7 +57,7 @@ def measure(arms: Mapping[str, Arm], request: Request, rounds: int) -> list[ArmR
     return [_result(name, turns[name], baseline, request, differences[name]) for name in arms]
 
 
-def _warm_up(arms: Mapping[str, Arm], request: Request, progress: tqdm[Any]) -> dict[str, float]:
+def _warm_up(arms: Mapping[str, Arm], request: RankRequest, progress: tqdm[Any]) -> dict[str, float]:
     """Iteration -1: its times are not used, its scores are compared."""
     parity, differences = Parity(), {}
     for name, arm in arms.items():
@@ -67,7 +67,7 @@ def _warm_up(arms: Mapping[str, Arm], request: Request, progress: tqdm[Any]) -> 
     return differences
 
 
-def _turn(arm: Arm, request: Request) -> list[float]:
+def _turn(arm: Arm, request: RankRequest) -> list[float]:
     """Milliseconds of each call of one turn."""
     times: list[float] = []
     while len(times) < MAX_CALLS_PER_TURN and (not times or sum(times) < SECONDS_PER_TURN * 1000):
@@ -78,7 +78,7 @@ def _turn(arm: Arm, request: Request) -> list[float]:
 
 
 def _result(
-    name: str, turns: list[list[float]], baseline: list[float], request: Request, difference: float
+    name: str, turns: list[list[float]], baseline: list[float], request: RankRequest, difference: float
 ) -> ArmResult:
     times = np.concatenate([np.asarray(turn) for turn in turns])
     p50, p99 = (float(np.percentile(times, percent)) for percent in (50, 99))

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.proof.truth import torch_outputs
-from cleave.builders.names import PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
+from cleave.builders.names import HIT, PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
 from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
 from cleave.builders.predict.arms import TRITON_ARMS, Arm
 from cleave.builders.spec import Ranker
@@ -29,10 +29,9 @@ from cleave.builders.targets.tensorrt.verify import (
     parts_of_repository,
     verify_parts,
 )
-from cleave.perf.arms import DEADLINE_S, ArmClient, Request, request_from_arrays, rows_of
+from cleave.perf.arms import DEADLINE_S, ArmClient, RankRequest, request_from_arrays, rows_of
 from cleave.perf.errors import PerfError
 from cleave.perf.run.server import server_with_store
-from cleave.perf.run.turn import HIT
 from cleave.serving.server.loaded_models import check_models, models_of
 
 VERIFY_USER = "cleave-verify"
@@ -90,7 +89,7 @@ class _Asked:
     """The first user of a case, and what torch scores."""
 
     case: Case
-    request: Request
+    request: RankRequest
     scores: NDArray[Any]
 
 
@@ -135,7 +134,7 @@ def _checked(client: ArmClient, arm: Arm, ranker: Ranker, asked: _Asked, toleran
     return largest
 
 
-def _answer(client: ArmClient, request: Request) -> dict[str, NDArray[Any]]:
+def _answer(client: ArmClient, request: RankRequest) -> dict[str, NDArray[Any]]:
     """Every output, [1, ...], of a request that is one row."""
     (row,) = rows_of(client.arm, client.signature, request, 1)
     return client.client.infer({name: array[np.newaxis] for name, array in row.items()}, deadline=DEADLINE_S)

@@ -18,7 +18,7 @@ from cleave.builders.repository import write_repository
 from cleave.builders.spec import Ranker
 from cleave.clients import RankerClient
 from cleave.perf import verify
-from cleave.perf.arms import ArmClient, Request
+from cleave.perf.arms import ArmClient, RankRequest
 from cleave.perf.verify import VERIFY_USER
 from cleave.serving.server.triton import TritonServer
 from tests.builders.targets.tensorrt.test_verify import onnx_runtime, other_weights, plans
@@ -103,7 +103,7 @@ def test_a_summary_that_is_not_kept_is_said(
     ids = map(str, itertools.count())
     answer = verify._answer
 
-    def of_somebody_else(client: ArmClient, request: Request) -> Any:
+    def of_somebody_else(client: ArmClient, request: RankRequest) -> Any:
         return answer(client, dataclasses.replace(request, user_id=f"{VERIFY_USER}-{next(ids)}"))
 
     monkeypatch.setattr("cleave.perf.verify._answer", of_somebody_else)

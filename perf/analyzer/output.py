@@ -34,7 +34,7 @@ class Stages(NamedTuple):
 
     @property
     def server_us(self) -> float:
-        """Of all stages at the server."""
+        """The sum of the stages at the server."""
         return self.queue_us + self.input_us + self.compute_us + self.output_us
 
 
@@ -46,8 +46,8 @@ class Sent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run of perf_analyzer."""
+class AnalyzerOutput:
+    """What one run of perf_analyzer measured of a model, and of the models that it is composed of, by name."""
 
     model: Stages
     composing: Mapping[str, Stages]
@@ -55,8 +55,8 @@ class Measured:
     """In the order in which they were sent."""
 
 
-def read_measured(csv_file: Path, export_file: Path) -> Measured:
-    """The run that wrote these files, with the CSV of each composing model beside the first.
+def read_output(csv_file: Path, export_file: Path) -> AnalyzerOutput:
+    """What was measured by the run that wrote these files; the CSVs of composing models lie beside the first.
 
     Raises:
         PerfError: a file is missing or is not what perf_analyzer writes.
@@ -66,11 +66,11 @@ def read_measured(csv_file: Path, export_file: Path) -> Measured:
         for file in sorted(csv_file.parent.glob(f"*_v*.{csv_file.name}"))
         if (match := re.fullmatch(rf"(.+)_v-?\d+\.{re.escape(csv_file.name)}", file.name))
     }
-    return Measured(read_stages(csv_file), composing, read_requests(export_file))
+    return AnalyzerOutput(read_stages(csv_file), composing, read_requests(export_file))
 
 
 def read_stages(file: Path) -> Stages:
-    """The stages of the one load in a CSV.
+    """The stages in a CSV of one load.
 
     Raises:
         PerfError: there is no such file, or it has other columns or more than one row.

@@ -1,4 +1,4 @@
-"""perf_analyzer, Triton's own measuring client: finds one that runs, runs it, and reads what it found."""
+"""perf_analyzer, Triton's own measuring client: finds one that works here, runs it, and reads its output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cleave.builders.names import VERSION_FOLDER
-from cleave.perf.analyzer.output import Measured, read_measured
+from cleave.perf.analyzer.output import AnalyzerOutput, read_output
 from cleave.perf.analyzer.wheel import fetched_analyzer
 from cleave.perf.errors import PerfError
 
@@ -35,22 +35,22 @@ class Analyzer:
     """A folder of shared libraries that the loader does not know."""
 
     def environment(self) -> dict[str, str]:
-        """The variables it runs with."""
+        """The environment variables that it runs with."""
         return _environment(self.libraries)
 
 
 @dataclass(frozen=True)
-class Order:
-    """What perf_analyzer is to send to one model.
+class AnalyzerRun:
+    """The arguments of one run of perf_analyzer, which sends to one model.
 
     Args:
         model: the served model.
         url: the server's gRPC address.
-        data: the JSON file of inputs, each sent once, `batch` of them in a request.
-        num_requests: requests to send.
+        data: the JSON file of inputs; each is sent once, `batch` of them in a request.
+        num_requests: the number of requests to send.
         batch: rows of a request.
-        concurrency: requests under way at a time; None with `intervals`.
-        intervals: file of the microseconds to wait before each request.
+        concurrency: the number of requests under way at a time; None with `intervals`.
+        intervals: a file of the microseconds to wait before each request.
         composing: models that the model, or a step of it, calls by itself.
     """
 
@@ -64,7 +64,7 @@ class Order:
     composing: Sequence[str] = ()
 
     def flags(self) -> list[str]:
-        """As the program takes them; its outputs go to the folder it runs in."""
+        """The command line after the program's name; the program writes its outputs to the folder that it runs in."""
         flags = ["-m", self.model, "-i", "grpc", "-u", self.url, "--input-data", str(self.data)]
         flags += ["--request-count", str(self.num_requests), "-b", str(self.batch)]
         if self.intervals is not None:
@@ -117,7 +117,7 @@ def _placeholder() -> Iterator[str]:
 
 
 def _version(binary: Path, libraries: Path | None) -> tuple[str | None, str]:
-    """What it calls itself, or None and why it does not run."""
+    """The version that the program prints; or None, and the reason why it does not run."""
     try:
         done = subprocess.run(
             [binary, "--version"], env=_environment(libraries), capture_output=True, text=True, timeout=60, check=False
@@ -138,17 +138,17 @@ def _environment(libraries: Path | None) -> dict[str, str]:
     return variables
 
 
-def run_analyzer(analyzer: Analyzer, order: Order, folder: Path) -> Measured:
-    """Send what is ordered; all outputs are written to `folder`, which must be empty.
+def run_analyzer(analyzer: Analyzer, run: AnalyzerRun, folder: Path) -> AnalyzerOutput:
+    """Run perf_analyzer; all outputs are written to `folder`, which must be empty.
 
     perf_analyzer names the files of composing models `<model>_v<version>.<file>`, which a path in the file's name
     breaks: so it runs inside the folder.
 
     Raises:
-        PerfError: it failed, or its outputs are not those of the order.
+        PerfError: it failed, or its outputs are not those of the run.
     """
-    data, intervals = order.data.absolute(), order.intervals and order.intervals.absolute()
-    command = [str(analyzer.binary), *replace(order, data=data, intervals=intervals).flags()]
+    data, intervals = run.data.absolute(), run.intervals and run.intervals.absolute()
+    command = [str(analyzer.binary), *replace(run, data=data, intervals=intervals).flags()]
     try:
         done = subprocess.run(
             command,
@@ -161,19 +161,19 @@ def run_analyzer(analyzer: Analyzer, order: Order, folder: Path) -> Measured:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise PerfError(f"{NAME}: {order.model}: expected an end in {TIMEOUT_S} s, got none; send less") from error
+        raise PerfError(f"{NAME}: {run.model}: expected an end in {TIMEOUT_S} s, got none; send less") from error
     if done.returncode:
-        raise PerfError(f"{NAME}: {order.model}: expected exit code 0, got {done.returncode}: {_complaint(done)}")
-    measured = read_measured(folder / CSV_FILE, folder / EXPORT_FILE)
-    if len(measured.requests) != order.num_requests:
+        raise PerfError(f"{NAME}: {run.model}: expected exit code 0, got {done.returncode}: {_complaint(done)}")
+    output = read_output(folder / CSV_FILE, folder / EXPORT_FILE)
+    if len(output.requests) != run.num_requests:
         raise PerfError(
-            f"{NAME}: {order.model}: expected {order.num_requests} requests, got {len(measured.requests)}; run it again"
+            f"{NAME}: {run.model}: expected {run.num_requests} requests, got {len(output.requests)}; run it again"
         )
-    return measured
+    return output
 
 
 def _complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """The lines that say what is wrong, without the page of usage that may follow."""
+    """The lines that name the error, without the page of usage that may follow."""
     text = f"{done.stdout}\n{done.stderr}".partition("Usage:")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[-4:]) or "nothing was said"

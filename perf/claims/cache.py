@@ -25,10 +25,9 @@ from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.repository import write_repository
 from cleave.builders.spec import Ranker
 from cleave.clients import RankerClient, Ranking
-from cleave.perf.arms import DEADLINE_S, Request, request_from_arrays
+from cleave.perf.arms import DEADLINE_S, TOLERANCE, RankRequest, request_from_arrays
 from cleave.perf.claims.papers import Claim
 from cleave.perf.errors import ParityError, PerfError
-from cleave.perf.run.parity import TOLERANCE
 from cleave.perf.run.server import keeps_summaries, server_with_store
 from cleave.serving.onnx.session import open_session
 from cleave.serving.server.triton import TritonServer
@@ -149,19 +148,19 @@ def _percentiles(times: Sequence[float]) -> str:
     return " and ".join(f"p{percent} {np.percentile(times, percent):,.1f} ms" for percent in (50, 99))
 
 
-def _request(ranker: Ranker, events: int, seed: int) -> Request:
+def _request(ranker: Ranker, events: int, seed: int) -> RankRequest:
     at = ranker.sizes("opt", history=events, candidates=CANDIDATES)
     arrays = {name: array[0] for name, array in draw_inputs(ranker, at, 1, np.random.default_rng(seed)).items()}
     return request_from_arrays(ranker, arrays)
 
 
-def _strangers(ranker: Ranker) -> Iterator[tuple[str, Request]]:
+def _strangers(ranker: Ranker) -> Iterator[tuple[str, RankRequest]]:
     """Users whom nobody knows, each with a history of its own."""
     for seed in itertools.count(USERS):
         yield f"stranger {seed}", _request(ranker, MISS_EVENTS, seed)
 
 
-def _rank(client: RankerClient, request: Request, user: str, status: str | None = None) -> Ranking:
+def _rank(client: RankerClient, request: RankRequest, user: str, status: str | None = None) -> Ranking:
     """
     Raises:
         PerfError: the summary was come by in another way than `status`, if that is given.
@@ -174,7 +173,7 @@ def _rank(client: RankerClient, request: Request, user: str, status: str | None 
     return ranking
 
 
-def _bare(ranker: Ranker, server: TritonServer, request: Request, scores: NDArray[Any]) -> Callable[[], None]:
+def _bare(ranker: Ranker, server: TritonServer, request: RankRequest, scores: NDArray[Any]) -> Callable[[], None]:
     """The scorer in this process on a summary it need not get, and a GET of that summary from the store."""
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
         configs = {

@@ -1,4 +1,4 @@
-"""What a run was made on and with: two reports are only compared with this in mind."""
+"""Describes what a run is made on and with, without which its figures say nothing: host, load and versions."""
 
 from __future__ import annotations
 
@@ -6,30 +6,49 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from cleave import DISTRIBUTION
 
 SERVER_PACKAGE = "nvidia-pytriton"
-"""Carries the server that is started where none is named."""
-PACKAGES = ("cleave", SERVER_PACKAGE, "onnxruntime", "onnx", "torch", "numpy", "tritonclient", "litserve")
+"""The package of the server that is started where no other is named."""
+PACKAGES = {"cleave": DISTRIBUTION} | {
+    name: name for name in (SERVER_PACKAGE, "onnxruntime", "onnx", "torch", "numpy", "tritonclient", "litserve")
+}
+"""Packages on which speed depends, as reports call them, and the names of their distributions."""
 GPUS = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
 TIMEOUT_S = 60
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, memory, and each GPU with its driver."""
-    return {
-        "processor": processor_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "gpus": _gpus(),
-    }
+@dataclass(frozen=True, kw_only=True)
+class HostDescription:
+    """The machine that a run is made on."""
+
+    processor: str
+    cores: int
+    """Those that this process may use."""
+    memory_bytes: int
+    system: str
+    gpus: tuple[str, ...] = ()
+    """Each with its driver, as `NVIDIA L4, 580.65.06`."""
+
+
+def describe_host() -> HostDescription:
+    """The machine that this process runs on."""
+    return HostDescription(
+        processor=processor_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        system=f"{platform.system()} {platform.machine()}",
+        gpus=_gpus(),
+    )
 
 
 def processor_name() -> str:
-    """As the system calls it."""
+    """The processor's name, as the system gives it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -37,16 +56,16 @@ def processor_name() -> str:
 
 
 def load_average() -> float:
-    """Processes that ran or wanted to during the last minute: on an idle machine below 0.5."""
+    """The mean number of processes of the last minute that ran or waited for a processor: below 0.5 when idle."""
     return os.getloadavg()[0]
 
 
 class ProcessorTime(NamedTuple):
-    """Ticks of all processors since the machine was started."""
+    """Clock ticks of all processors since the machine was started."""
 
     busy: int
     stolen: int
-    """Ticks in which work was ready and the host let other machines run."""
+    """Ticks in which this machine had work, and its host let other machines run."""
 
     def stolen_since(self, before: ProcessorTime) -> float:
         """The share of the processor time asked for since then that the host did not give."""
@@ -55,32 +74,33 @@ class ProcessorTime(NamedTuple):
 
 
 def processor_time() -> ProcessorTime:
-    """Of now, by `/proc/stat` (proc(5))."""
+    """Processor time up to now, by `/proc/stat` (proc(5))."""
     user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
     return ProcessorTime(user + nice + system + irq + softirq, stolen)
 
 
 def versions(analyzer: str, server: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Of Python, of perf_analyzer and of every package that decides about speed.
+    """Versions by name: of Python, perf_analyzer, and every package on which speed depends.
 
     Args:
-        server: of a server that runs, whose package is not asked for then.
+        analyzer: the version of perf_analyzer.
+        server: name and version of a running server, which take the place of those of `SERVER_PACKAGE`.
     """
     found = {"python": platform.python_version(), "perf_analyzer": analyzer, **(server or {})}
-    for package in PACKAGES:
+    for package, distribution in PACKAGES.items():
         if server is not None and package == SERVER_PACKAGE:
             continue
         try:
-            found[package] = version(package)
+            found[package] = version(distribution)
         except PackageNotFoundError:
             continue
     return found
 
 
-def _gpus() -> list[str]:
-    """As `NVIDIA L4, 580.65.06`; none without NVIDIA's driver."""
+def _gpus() -> tuple[str, ...]:
+    """None without NVIDIA's driver."""
     try:
         done = subprocess.run(GPUS, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
-        return []
-    return list(filter(None, map(str.strip, done.stdout.splitlines())))
+        return ()
+    return tuple(filter(None, map(str.strip, done.stdout.splitlines())))

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from cleave.perf.errors import PerfError
-from cleave.perf.report.markdown import point_text
+from cleave.perf.report.report import ArmReport, RunReport
 
-FIGURES = {"candidates_per_s": "candidates_per_s_of_rounds", "ratio": "ratio_of_rounds"}
-"""What is compared, and where its rounds are. Candidates a second only tell something on one machine."""
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of an arm that is compared: the median over the rounds, and the value of each round."""
+
+    name: str
+    same_machine: bool
+    """Whether it can be compared between reports of one machine only."""
+
+    def median(self, arm: ArmReport) -> float | None:
+        value: float | None = getattr(arm, self.name)
+        return value
+
+    def rounds(self, arm: ArmReport) -> tuple[float, ...]:
+        values: tuple[float, ...] = getattr(arm, f"{self.name}_of_rounds")
+        return values
+
+
+FIGURES = (Figure("candidates_per_s", same_machine=True), Figure("ratio", same_machine=False))
 
 
 @dataclass(frozen=True)
@@ -28,11 +44,12 @@ class Change:
 
     @property
     def slower(self) -> bool:
-        """Every round after is below every round before."""
+        """Whether every round after is below every round before."""
         return max(self.rounds_after) < min(self.rounds_before)
 
     @property
     def faster(self) -> bool:
+        """Whether every round after is above every round before."""
         return min(self.rounds_after) > max(self.rounds_before)
 
     def __str__(self) -> str:
@@ -45,44 +62,45 @@ class Change:
         return f"{verdict}  {self.model}, {self.at}: {self.arm}: {self.figure} {change:+.1%}, from {spans}"
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+def compare(before: RunReport, after: RunReport) -> Iterator[Change]:
     """Every figure that both reports have.
 
     Raises:
         PerfError: they have none in common.
     """
-    one_machine = before["machine"]["processor"] == after["machine"]["processor"]
-    figures = FIGURES if one_machine else {"ratio": FIGURES["ratio"]}
-    found = False
-    for name, model in after["models"].items():
-        others = {point_text(p["at"]): p["arms"] for p in before["models"].get(name, {"points": []})["points"]}
-        for point in model["points"]:
-            at = point_text(point["at"])
-            for arm in (arm for arm in point["arms"] if arm in others.get(at, {})):
-                for figure, rounds in figures.items():
-                    change = _change(name, at, arm, figure, rounds, others[at][arm], point["arms"][arm])
-                    if change is not None:
-                        found = True
-                        yield change
+    one_machine = before.machine.processor == after.machine.processor
+    figures = [figure for figure in FIGURES if one_machine or not figure.same_machine]
+    arms_before, found = _arms(before), False
+    for key, arm in _arms(after).items():
+        for figure in figures if key in arms_before else ():
+            change = _change(key, figure, arms_before[key], arm)
+            if change is not None:
+                found = True
+                yield change
     if not found:
         raise PerfError("--compare: expected models, points and arms that both reports have, got none; compare others")
 
 
-def _change(
-    model: str, at: str, arm: str, figure: str, rounds: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> Change | None:
+def _arms(report: RunReport) -> dict[tuple[str, str, str], ArmReport]:
+    """Every arm of a report by its model, point and name."""
+    return {
+        (name, str(point.at), arm): figures
+        for name, model in report.models.items()
+        for point in model.points
+        for arm, figures in point.arms.items()
+    }
+
+
+def _change(key: tuple[str, str, str], figure: Figure, before: ArmReport, after: ArmReport) -> Change | None:
     """None where one of the reports has no such figure, or where it is 1 by definition."""
-    if not before[rounds] or not after[rounds] or before[rounds] == after[rounds] == [1.0] * len(after[rounds]):
+    rounds_before, rounds_after = figure.rounds(before), figure.rounds(after)
+    by_definition = set(rounds_before) == set(rounds_after) == {1.0}
+    median_before, median_after = figure.median(before), figure.median(after)
+    if median_before is None or median_after is None or by_definition:
         return None
-    return Change(model, at, arm, figure, before[figure], after[figure], tuple(before[rounds]), tuple(after[rounds]))
+    return Change(*key, figure.name, median_before, median_after, rounds_before, rounds_after)
 
 
-def noise_is_known(*reports: Mapping[str, Any]) -> bool:
+def noise_is_known(*reports: RunReport) -> bool:
     """Whether every arm was measured in several rounds."""
-    return all(
-        len(arm["candidates_per_s_of_rounds"]) > 1
-        for report in reports
-        for model in report["models"].values()
-        for point in model["points"]
-        for arm in point["arms"].values()
-    )
+    return all(len(arm.candidates_per_s_of_rounds) > 1 for report in reports for arm in _arms(report).values())

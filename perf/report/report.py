@@ -1,183 +1,182 @@
-"""From what was measured to `report.json`: every figure of a run, with what it was made on, by and with."""
+"""A benchmark's report: every figure of a run, with what it was made on, by and with; `report.json` is its JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
+import msgspec
 
-from cleave.builders.predict.arms import BASELINE
-from cleave.perf.run.turn import Plan, Turn
-from cleave.perf.workload.thresholds import verdicts
-from cleave.perf.workload.workload import Point, Workload
-
-if TYPE_CHECKING:
-    from cleave.builders.predict.processors import Processor
-    from cleave.perf.run.subject import Expected, Subject
+from cleave.perf.machine.environment import HostDescription
+from cleave.perf.run.arm_plan import ServedModel
+from cleave.perf.workload.workload import Load, point_text
 
 FORMAT = 1
-
-Report = dict[str, Any]
-Rounds = Mapping[tuple[int, int], Mapping[str, Turn] | None]
-"""Turns by arm, by place of the point and number of the round."""
+"""Of `report.json`; another one is not read."""
 
 
-def report_of_run(
-    workload: Workload,
-    models: Mapping[str, Any],
-    *,
-    command: str,
-    started: datetime,
-    machine: Mapping[str, Any],
-    limits: Processor,
-    load_average: tuple[float, float],
-    versions: Mapping[str, str],
-) -> Report:
-    """The report of a run from those of its models."""
-    of_processor = not all(model["engines"] for model in models.values())
-    return {
-        "format": FORMAT,
-        "command": command,
-        "workload": {"name": workload.name, **workload.content},
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {
-            **machine,
-            "load_average": list(load_average),
-            "limits": limits_dict(limits) if of_processor else None,
-        },
-        "versions": dict(versions),
-        "models": dict(models),
-        "thresholds": [asdict(verdict) for verdict in verdicts(workload.thresholds, models)],
-    }
+@dataclass(frozen=True, kw_only=True)
+class ArmReport:
+    """The figures of an arm at a point; rates and ratios are medians over the rounds, latencies are of all requests."""
+
+    candidates_per_s: float
+    candidates_per_s_of_rounds: tuple[float, ...]
+    noise: float | None
+    """Half the distance between the fastest and the slowest round, as a share of the median; None of a single round."""
+    p50_ms: float
+    p99_ms: float
+    hit_rate: float | None
+    """Of the summary cache; None for an arm that keeps no summaries."""
+    expected_hit_rate: float | None
+    """By the workload."""
+    requests: int
+    messages: int
+    """Requests of the protocol: several for a user's request whose candidates are sent in several batches."""
+    batch: int
+    """Rows of a message."""
+    in_proportion: float | None
+    """How many times as many candidates a request has as were sent, where not all were; latencies are multiplied."""
+    ratio: float | None
+    """Candidates per second over the baseline's in the same round; None if the baseline was not measured."""
+    ratio_of_rounds: tuple[float, ...]
+    ratio_noise: float | None
+    flops: float
+    """Of one request, on the mean."""
+    predicted_ms: float | None
+    """By the roofline of the processor; None where the model is served as engines, on a GPU."""
+    limit_ms: float | None
+    """The least time that the processor's peaks allow; None as `predicted_ms`."""
+    stages_ms: Mapping[str, float]
+    """Where the time of a request goes, on the mean, by stage."""
+    stolen: float
+    """The share of the processor time asked for that the machine's host gave to others."""
+    server: Mapping[str, ServedModel]
+    """What each model of the server did, in the last round."""
+    score_difference: float | None
+    """The largest difference from the scores of the other arms; None where a resumed run did not compare again."""
+    command: tuple[str, ...] | None
+    """Of perf_analyzer; None for an arm that is measured otherwise."""
+    predicted_ratio: float | None
+    """The baseline's FLOPs over this arm's."""
+
+    @property
+    def limit_share(self) -> float | None:
+        """The least time over the median latency: 1 at the machine's limit."""
+        return None if self.limit_ms is None else self.limit_ms / self.p50_ms
 
 
-def limits_dict(limits: Processor) -> dict[str, float]:
-    """What bounds the machine."""
-    return {
-        "matrix_flops_per_s": limits.matrix_flops_per_s[limits.precision],
-        "vector_flops_per_s": limits.vector_flops_per_s,
-        "memory_bytes_per_s": limits.memory_bytes_per_s,
-        "launch_us": limits.launch_us,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a point of a workload sets; typical lengths, and the distributions that they were drawn from in words."""
+
+    history: int
+    candidates: int
+    histories: str
+    candidate_lists: str
+    cached_share: float
+    concurrency: int | None
+    rate_per_s: float | None
+
+    def __str__(self) -> str:
+        load = Load(self.concurrency, self.rate_per_s)
+        return point_text(self.histories, self.candidate_lists, self.cached_share, load)
 
 
-def model_report(
-    subject: Subject,
-    machine: Processor,
-    points: Sequence[Point],
-    plans: Mapping[int, Sequence[Plan]],
-    rounds: Rounds,
-    differences: Mapping[int, Mapping[str, float]],
-    engines: bool,
-) -> Report:
-    """What is reported of one model; its `arms` are those of the last point.
+@dataclass(frozen=True, kw_only=True)
+class PointReport:
+    """Every arm at one point, by name."""
 
-    Args:
-        engines: it is served as engines, of whose GPU the limits of the processor say nothing.
-    """
-    reported = [
-        _point_report(
-            subject,
-            machine,
-            point,
-            plans[place],
-            [turns for (at, _), turns in sorted(rounds.items()) if at == place and turns is not None],
-            differences.get(place, {}),
-        )
-        for place, point in enumerate(points)
-    ]
-    if engines:
-        for arm in (arm for point in reported for arm in point["arms"].values()):
-            arm["predicted_ms"] = arm["limit_ms"] = None
-    return {
-        "name": subject.name,
-        "size": subject.size,
-        "fingerprint": subject.fingerprint,
-        "current": subject.current,
-        "engines": engines,
-        "at": reported[-1]["at"],
-        "arms": reported[-1]["arms"],
-        "points": reported,
-    }
+    at: Setting
+    arms: Mapping[str, ArmReport]
 
 
-def _point_report(
-    subject: Subject,
-    machine: Processor,
-    point: Point,
-    plans: Sequence[Plan],
-    rounds: Sequence[Mapping[str, Turn]],
-    differences: Mapping[str, float],
-) -> Report:
-    arms = {
-        plan.arm.name: arm_report(plan, rounds, subject.expected(plan.arm.name, plan.traffic, machine), differences)
-        for plan in plans
-    }
-    baseline = arms.get(BASELINE)
-    for arm in arms.values():
-        arm["predicted_ratio"] = baseline["flops"] / arm["flops"] if baseline and arm["flops"] else None
-    return {
-        "at": {
-            "history": point.history.typical(),
-            "candidates": point.candidates.typical(),
-            "histories": str(point.history),
-            "candidate_lists": str(point.candidates),
-            "cached_share": point.cached_share,
-            "concurrency": point.load.concurrency,
-            "rate_per_s": point.load.rate_per_s,
-        },
-        "arms": arms,
-    }
+@dataclass(frozen=True, kw_only=True)
+class ModelReport:
+    """Every point of one model; the last one stands for the model."""
+
+    name: str
+    size: str
+    fingerprint: str
+    current: bool
+    """Whether the build that was measured is what this source makes."""
+    engines: bool = False
+    """Whether it was served as engines of TensorRT."""
+    points: tuple[PointReport, ...]
+
+    @property
+    def last(self) -> PointReport:
+        """The point whose figures stand for the model."""
+        return self.points[-1]
 
 
-def arm_report(
-    plan: Plan, rounds: Sequence[Mapping[str, Turn]], expected: Expected, differences: Mapping[str, float]
-) -> Report:
-    """The figures of an arm at a point; rates and ratios are medians over the rounds, latencies are of all requests.
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The measured peaks of the processor."""
 
-    `ratio` is the arm's candidates a second over the baseline's in the same round; `noise` is half the distance
-    between the fastest and the slowest round, as a share of the median.
-    """
-    turns = [round_[plan.arm.name] for round_ in rounds]
-    rates = [turn.candidates_per_s for turn in turns]
-    ratios = [
-        turn.candidates_per_s / round_[BASELINE].candidates_per_s
-        for turn, round_ in zip(turns, rounds, strict=True)
-        if BASELINE in round_
-    ]
-    latencies = np.concatenate([turn.latencies_ms for turn in turns])
-    hit_rates = [turn.hit_rate for turn in turns if turn.hit_rate is not None]
-    stages = {stage: float(np.median([turn.stages_ms[stage] for turn in turns])) for stage in turns[0].stages_ms}
-    return {
-        "candidates_per_s": float(np.median(rates)),
-        "candidates_per_s_of_rounds": rates,
-        "noise": _noise(rates),
-        "p50_ms": float(np.percentile(latencies, 50)),
-        "p99_ms": float(np.percentile(latencies, 99)),
-        "hit_rate": float(np.mean(hit_rates)) if hit_rates else None,
-        "expected_hit_rate": plan.traffic.hit_rate if hit_rates else None,
-        "requests": sum(turn.requests for turn in turns),
-        "messages": sum(turn.messages for turn in turns),
-        "batch": plan.messages.batch,
-        "in_proportion": plan.scale if plan.scale > 1 else None,
-        "ratio": float(np.median(ratios)) if ratios else None,
-        "ratio_of_rounds": ratios,
-        "ratio_noise": _noise(ratios) if ratios else None,
-        "flops": expected.flops,
-        "predicted_ms": expected.roofline_ms,
-        "limit_ms": expected.limit_ms,
-        "stages_ms": stages,
-        "stolen": float(np.median([turn.stolen for turn in turns])),
-        "server": turns[-1].server,
-        "score_difference": differences.get(plan.arm.name),
-        "command": ["perf_analyzer", *plan.order.flags()] if plan.order else None,
-    }
+    matrix_flops_per_s: float
+    vector_flops_per_s: float
+    memory_bytes_per_s: float
+    launch_us: float
 
 
-def _noise(values: Sequence[float]) -> float | None:
-    """None where one round alone tells nothing of it."""
-    return (max(values) - min(values)) / 2 / float(np.median(values)) if len(values) > 1 else None
+@dataclass(frozen=True, kw_only=True)
+class HostReport(HostDescription):
+    """The machine of a run, and how busy it was: load averages before and after."""
+
+    load_average: tuple[float, float]
+    limits: Limits | None = None
+    """None where every model was served as engines, on a GPU."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A threshold of the workload against what one model did; `measured` is None if its figure was not measured."""
+
+    threshold: str
+    model: str
+    measured: float | None
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'FAILS'}  {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The threshold with what was measured."""
+        measured = "not measured" if self.measured is None else f"measured {self.measured:,.4g}"
+        return f"{self.model}: {self.threshold.removeprefix(f'{self.model}:').strip()} ({measured})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """A whole run; times are ISO 8601."""
+
+    format: int = FORMAT
+    command: str
+    workload: Mapping[str, Any]
+    """Its name and the content of its file."""
+    started: str
+    finished: str
+    machine: HostReport
+    versions: Mapping[str, str]
+    models: Mapping[str, ModelReport]
+    thresholds: tuple[Verdict, ...]
+
+    def to_json(self) -> str:
+        """As `report.json` has it: `at` and `arms` of a model repeat those of its last point, for who reads no more."""
+        content = asdict(self)
+        for name, model in content["models"].items():
+            points = model.pop("points")
+            content["models"][name] = {**model, **points[-1], "points": points}
+        return json.dumps(content, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunReport:
+        """
+        Raises:
+            msgspec.DecodeError: it is not JSON.
+            msgspec.ValidationError: it is not a report; names the entry.
+        """
+        return msgspec.json.decode(text, type=cls)

@@ -1,4 +1,4 @@
-"""What the server counts: requests of each model, and how the summaries were come by."""
+"""What the server counts: the requests of each model, and how each summary was obtained."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from cleave.perf.run.server import TIMEOUT_S, asking
 from cleave.serving.summary.metrics import LOOKUPS
 
 PUBLISHED_S = 0.7
-"""A summary cache publishes what it counted twice a second."""
+"""A summary cache publishes its counts twice a second: without a change for so long, they are complete."""
 PATIENCE_S = 5.0
+"""How long counts are waited for that the server makes after it has answered."""
 POLL_S = 0.05
-ALONE = "see that nobody else uses the server"
+NOBODY_ELSE = "see that nobody else uses the server"
+"""The end of errors of counts that do not match."""
 
 _LINE = re.compile(rf"^{LOOKUPS.name}{{(.*)}} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Served(NamedTuple):
-    """What a model did."""
+    """What a model served."""
 
     requests: int
     rows: int
     total_ns: int
-    """Of all its requests, from arrival to answer."""
+    """Nanoseconds from arrival to answer, summed over all requests."""
 
     def since(self, before: Served) -> Served:
         return Served(*(now - then for now, then in zip(self, before, strict=True)))
@@ -41,18 +43,18 @@ class Served(NamedTuple):
 
 @dataclass(frozen=True)
 class Counters:
-    """Reads a running server.
+    """Reads the counts of a running server.
 
     Args:
-        url: its gRPC address.
-        metrics_url: of its metrics.
+        url: the server's gRPC address.
+        metrics_url: the address of its metrics.
     """
 
     url: str
     metrics_url: str
 
     def served(self) -> dict[str, Served]:
-        """What each loaded model did since the server was started.
+        """What each loaded model served since the server was started.
 
         Raises:
             PerfError: the server cannot be asked.
@@ -67,7 +69,7 @@ class Counters:
         }
 
     def served_since(self, before: Mapping[str, Served], model: str, requests: int) -> dict[str, Served]:
-        """What each model did since `before`, once `model` counts that many requests or has had its time to.
+        """What each model served since `before`, when `model` has counted this many requests or `PATIENCE_S` is over.
 
         Triton counts a request after it has answered it.
 
@@ -82,7 +84,7 @@ class Counters:
             time.sleep(POLL_S)
 
     def lookups(self, ranker: str) -> Counter[str]:
-        """Lookups of a ranker's summary cache since the server was started, by how each was come by.
+        """Lookups of a ranker's summary cache since the server was started, by how the summary was obtained.
 
         Raises:
             PerfError: the metrics cannot be read.
@@ -102,18 +104,18 @@ class Counters:
         return counts
 
     def settled_lookups(self, ranker: str) -> Counter[str]:
-        """The same once nothing more is to come of what was asked before.
+        """The same, when the lookups of earlier requests are all published.
 
         Raises:
-            PerfError: more and more comes.
+            PerfError: the counts do not stop growing.
         """
         counts, since = self.lookups(ranker), time.monotonic()
         deadline = since + PATIENCE_S
         while time.monotonic() < since + PUBLISHED_S:
             if time.monotonic() > deadline:
                 raise PerfError(
-                    f"{ranker}{SUMMARY_CACHE}: expected no lookups between turns by its metrics, got some for "
-                    f"{PATIENCE_S:g} s; {ALONE}"
+                    f"{ranker}{SUMMARY_CACHE}: expected no lookups between measurements by its metrics, got some for "
+                    f"{PATIENCE_S:g} s; {NOBODY_ELSE}"
                 )
             time.sleep(POLL_S)
             if (now := self.lookups(ranker)) != counts:
@@ -122,10 +124,10 @@ class Counters:
 
     @contextmanager
     def counting_lookups(self, ranker: str, expected: int) -> Iterator[Counter[str]]:
-        """Fills the counter it gives, at the end of the block, with the lookups that were made in it.
+        """Yields a counter, and at the end of the block fills it with the lookups that were made in the block.
 
         Raises:
-            PerfError: at the end, there are not as many as expected.
+            PerfError: there are more or fewer of them than expected.
         """
         before, counted = self.settled_lookups(ranker), Counter[str]()
         yield counted
@@ -138,11 +140,12 @@ class Counters:
             time.sleep(POLL_S)
         if counted.total() != expected:
             raise PerfError(
-                f"{ranker}{SUMMARY_CACHE}: expected {expected} lookups by its metrics, got {counted.total()}; {ALONE}"
+                f"{ranker}{SUMMARY_CACHE}: expected {expected} lookups by its metrics, got {counted.total()}; "
+                f"{NOBODY_ELSE}"
             )
 
 
 def since(now: Mapping[str, Served], before: Mapping[str, Served]) -> dict[str, Served]:
-    """What each model did in between."""
+    """What each model served in between."""
     nothing = Served(0, 0, 0)
     return {name: served.since(before.get(name, nothing)) for name, served in now.items()}

@@ -1,6 +1,6 @@
-"""The optional arm `litserve`: the same model, traffic and run, through a plain Python server instead of Triton.
+"""The optional arm `litserve`: the same model and traffic, in the same run, through a plain Python server, not Triton.
 
-perf_analyzer does not speak its protocol, so that requests are sent from here, over connections that are kept.
+perf_analyzer does not speak its protocol, so requests are sent from here, over connections that are kept open.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cleave.builders.predict.arms import LITSERVE
-from cleave.perf.arms import Request
+from cleave.perf.arms import Array, RankRequest
 from cleave.perf.errors import PerfError
-from cleave.perf.run.turn import Turn
-from cleave.perf.workload.traffic import Traffic
+from cleave.perf.run.arm_plan import ArmPlan, Measurement
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 600.0
 POLL_S = 0.2
 LOG_LINES = 20
-"""Of a server that does not start, in the error."""
+"""The last lines of the log that the error of a server that does not start shows."""
 
 
 class LitServeServer:
@@ -106,45 +105,50 @@ class LitServeServer:
                 connection.close()
             time.sleep(POLL_S)
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:] or ["nothing"]
+        lines = self._log.read().decode(errors="replace").strip().splitlines()[-LOG_LINES:] or ["nothing"]
         raise PerfError(
-            f"{' '.join(self.command)}: expected a server that is ready, got none; correct what it said last, or leave "
-            "the arm out with --arms:\n" + "\n".join(said)
+            f"{' '.join(self.command)}: expected a server that is ready, got none; correct the error in its log, or "
+            "leave the arm out with --arms:\n" + "\n".join(lines)
         )
 
-    def scores(self, request: Request) -> NDArray[Any]:
-        """Scores of all candidates, [num_candidates]."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=REQUEST_TIMEOUT_S)
+
+@dataclass(frozen=True)
+class LitServePlan(ArmPlan):
+    """The arm that LitServe serves; `concurrency` requests are under way at a time."""
+
+    server: LitServeServer
+    concurrency: int
+
+    def scores(self, request: RankRequest) -> list[Array]:
+        connection = http.client.HTTPConnection(LOOPBACK, self.server.port, timeout=REQUEST_TIMEOUT_S)
         try:
-            return np.asarray(json.loads(_answer(connection, _body(request))), np.float32)
+            return [np.asarray(json.loads(_answer(connection, _body(request))), np.float32)]
         finally:
             connection.close()
 
-    def turn(self, traffic: Traffic, concurrency: int) -> Turn:
-        """One turn, so many requests at a time."""
-        bodies = [_body(request) for request in traffic.requests]
-        times = _times(bodies, concurrency, self.port)
-        latencies = [(end - start) * 1e3 for start, end in times]
-        return Turn(
-            arm=LITSERVE,
+    def measure(self) -> Measurement:
+        bodies = [_body(request) for request in self.traffic.requests]
+        times = _times(bodies, self.concurrency, self.server.port)
+        return Measurement(
+            arm=self.arm.name,
             requests=len(bodies),
             messages=len(bodies),
-            candidates=sum(request.num_candidates for request in traffic.requests),
+            candidates=self.traffic.num_candidates,
             seconds=max(end for _, end in times) - min(start for start, _ in times),
-            latencies_ms=latencies,
+            latencies_ms=[(end - start) * 1e3 for start, end in times],
             hit_rate=None,
             stages_ms={},
         )
 
 
-def _body(request: Request) -> bytes:
-    """As people send it: JSON, a list for each input, without padding."""
+def _body(request: RankRequest) -> bytes:
+    """A request as a plain client sends it: JSON with a list for each input, without padding."""
     arrays = {**request.history, **request.request, **request.candidates}
     return json.dumps({name: np.asarray(array).tolist() for name, array in arrays.items()}).encode()
 
 
 def _answer(connection: http.client.HTTPConnection, body: bytes) -> bytes:
-    """As bytes, which is all that perf_analyzer makes of the answers to other arms."""
+    """The answer as bytes: perf_analyzer does not decode the answers of the other arms either."""
     connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     text = answer.read()
@@ -154,7 +158,7 @@ def _answer(connection: http.client.HTTPConnection, body: bytes) -> bytes:
 
 
 def _times(bodies: Sequence[bytes], concurrency: int, port: int | None) -> list[tuple[float, float]]:
-    """When each request was sent and answered, in seconds; a thread and a connection for each that is under way."""
+    """When each request was sent and answered, in seconds; each of `concurrency` threads has its own connection."""
     waiting = iter(bodies)
     lock = threading.Lock()
     times: list[tuple[float, float]] = []

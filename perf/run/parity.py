@@ -1,4 +1,4 @@
-"""Arms that give different scores are different models, and their times are not compared."""
+"""Checks that arms give equal scores: if they do not, they are different models, and comparing times means nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cleave.perf.arms import TOLERANCE
 from cleave.perf.errors import ParityError
-
-TOLERANCE = 1e-4
-"""Largest difference between the scores of two arms in float32: they add in another order, and nothing else differs."""
 
 
 class Parity:
-    """Compares the scores of arms for one request with those of the arm that has most of them.
+    """Compares the scores of each arm for one request with those of every arm before it.
 
-    Arms come in any order and may score only the first candidates.
+    An arm may score only the first candidates of the request; so many are compared.
     """
 
     def __init__(self, tolerance: float = TOLERANCE) -> None:
@@ -24,10 +22,10 @@ class Parity:
         self.scores: dict[str, NDArray[Any]] = {}
 
     def check(self, arm: str, scores: NDArray[Any]) -> float:
-        """The largest difference from the scores of any arm before.
+        """The largest difference between the scores of this arm, [num_candidates], and those of the arms before it.
 
         Raises:
-            ParityError: it is too large, or a score is no number.
+            ParityError: it is larger than the tolerance, or a score is NaN.
         """
         largest = 0.0
         for other, expected in {arm: scores, **self.scores}.items():

@@ -1,75 +1,98 @@
-"""Before anything is timed at a point: what each arm will send, that all arms agree, and a warm-up of every shape."""
+"""Before anything is measured at a point: what each arm sends, whether all arms agree, and a warm-up of every shape."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cleave.builders.names import HISTORY_ENCODER
 from cleave.builders.predict.arms import LITSERVE, Arm
-from cleave.perf.analyzer.run import Order
-from cleave.perf.arms import DEADLINE_S, ArmClient, Request
-from cleave.perf.run.litserve import LitServeServer
+from cleave.perf.analyzer.run import Analyzer, AnalyzerRun
+from cleave.perf.arms import ArmClient, RankRequest
+from cleave.perf.run.analyzer_plan import AnalyzerPlan
+from cleave.perf.run.arm_plan import ArmPlan
+from cleave.perf.run.counters import Counters
+from cleave.perf.run.litserve import LitServePlan, LitServeServer
 from cleave.perf.run.parity import Parity
 from cleave.perf.run.subject import Subject
-from cleave.perf.run.turn import Plan
-from cleave.perf.workload.traffic import USER_PREFIX, Messages, arrivals_us, draw_traffic, write_messages
+from cleave.perf.workload.traffic import USER_PREFIX, Traffic, arrivals_us, draw_traffic, write_messages
 from cleave.perf.workload.workload import Point, Workload
 
 PARITY_USER = f"{USER_PREFIX}-parity"
 
 
+@dataclass(frozen=True)
+class Servers:
+    """What answers the arms of one model: Triton, through perf_analyzer, and LitServe where a workload asks for it."""
+
+    analyzer: Analyzer
+    counters: Counters
+    litserve: LitServeServer | None = None
+
+
 def plans_of_point(
-    workload: Workload, point: Point, subject: Subject, arms: Sequence[Arm], url: str, stem: Path
-) -> list[Plan]:
-    """What each arm sends at a point; its files' names begin with `stem`."""
-    return [_plan(workload, point, subject, arm, url, stem.with_name(f"{stem.name}-{arm.name}")) for arm in arms]
+    workload: Workload, point: Point, subject: Subject, arms: Sequence[Arm], servers: Servers, stem: Path
+) -> list[ArmPlan]:
+    """What each arm sends at a point; the files of its messages are written, with names that begin with `stem`."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    plans: list[ArmPlan] = []
+    for arm in arms:
+        traffic = draw_traffic(workload, point, subject.cut.ranker, workload.requests_of(arm.name))
+        if arm.name == LITSERVE:
+            assert servers.litserve is not None, "a workload with this arm starts its server"
+            plans.append(LitServePlan(arm, traffic, servers.litserve, point.load.concurrency or 1))
+        else:
+            file = stem.with_name(f"{stem.name}-{arm.name}.json")
+            plans.append(_analyzer_plan(workload, point, subject.ranker_name, arm, traffic, servers, file))
+    return plans
 
 
-def _plan(workload: Workload, point: Point, subject: Subject, arm: Arm, url: str, stem: Path) -> Plan:
-    ranker = subject.cut.ranker
-    traffic = draw_traffic(workload, point, ranker, workload.requests_of(arm.name))
-    if arm.name == LITSERVE:
-        count = sum(request.num_candidates for request in traffic.requests)
-        return Plan(arm, traffic, Messages(Path(), 1, (1,) * len(traffic.requests)), None, count, count)
-    measured = [_measured_part(workload, arm, request) for request in traffic.requests]
-    with ArmClient(url, ranker.name, arm) as client:
-        messages = write_messages(arm, client.signature, measured, stem.with_suffix(".json"))
-    order = Order(
-        model=arm.model(ranker.name),
-        url=url,
+def _analyzer_plan(
+    workload: Workload, point: Point, ranker: str, arm: Arm, traffic: Traffic, servers: Servers, file: Path
+) -> AnalyzerPlan:
+    sent = [_measured_part(workload, arm, request) for request in traffic.requests]
+    with ArmClient(servers.counters.url, ranker, arm) as client:
+        messages = write_messages(arm, client.signature, sent, file)
+    run = AnalyzerRun(
+        model=arm.model(ranker),
+        url=servers.counters.url,
         data=messages.file,
         num_requests=messages.count,
         batch=messages.batch,
         concurrency=point.load.concurrency,
-        composing=(f"{ranker.name}{HISTORY_ENCODER}",) if arm.keeps_summaries else (),
+        composing=(f"{ranker}{HISTORY_ENCODER}",) if arm.keeps_summaries else (),
     )
     waits: list[int] = []
     if point.load.rate_per_s is not None:
         waits = arrivals_us(workload, point.load.rate_per_s, messages)
-        intervals = stem.with_suffix(".intervals")
+        intervals = file.with_suffix(".intervals")
         intervals.write_text("".join(f"{wait}\n" for wait in waits))
-        order = dataclasses.replace(order, intervals=intervals)
-    sent, of = (sum(request.num_candidates for request in requests) for requests in (measured, traffic.requests))
-    return Plan(arm, traffic, messages, order, sent, of, tuple(waits))
+        run = dataclasses.replace(run, intervals=intervals)
+    return AnalyzerPlan(
+        arm,
+        traffic,
+        ranker,
+        servers.counters,
+        servers.analyzer,
+        messages,
+        run,
+        candidates_sent=sum(request.num_candidates for request in sent),
+        arrivals_us=tuple(waits),
+    )
 
 
-def _measured_part(workload: Workload, arm: Arm, request: Request) -> Request:
+def _measured_part(workload: Workload, arm: Arm, request: RankRequest) -> RankRequest:
     if not arm.row_per_candidate or workload.measured_candidates is None:
         return request
     return request.first_candidates(workload.measured_candidates)
 
 
-def check_parity(
-    url: str, ranker: str, plans: Sequence[Plan], tolerance: float, litserve: LitServeServer | None = None
-) -> dict[str, float]:
-    """The largest difference of each arm's scores from those of the arms before, for one request of the point.
-
-    An arm that keeps summaries is asked twice: it encodes, and then finds what it kept.
+def check_parity(plans: Sequence[ArmPlan], tolerance: float) -> dict[str, float]:
+    """The largest difference of each arm's scores from those of the arms before it, for one request of the point.
 
     Raises:
         ParityError: two arms give different scores.
@@ -78,38 +101,28 @@ def check_parity(
     whole = dataclasses.replace(plans[0].traffic.requests[0], user_id=PARITY_USER)
     for plan in plans:
         request = whole.first_candidates(int(whole.num_candidates / plan.scale))
-        with _asking(url, ranker, plan, litserve) as client:
-            scores = [client.scores(request) for _ in range(1 + plan.arm.keeps_summaries)]
-            if isinstance(client, ArmClient) and plan.arm.keeps_summaries:
-                client.client.forget(PARITY_USER, deadline=DEADLINE_S)
-        differences[plan.arm.name] = max(parity.check(plan.arm.name, each) for each in scores)
+        differences[plan.arm.name] = max(parity.check(plan.arm.name, scores) for scores in plan.scores(request))
     return differences
 
 
-def warm_up(url: str, ranker: str, plans: Sequence[Plan], litserve: LitServeServer | None = None) -> None:
-    """Every shape once by every arm: the first run of a shape allocates memory."""
+def warm_up(plans: Sequence[ArmPlan], point: Point) -> None:
+    """Send every shape once by every arm: the first run of a shape allocates memory.
+
+    Requests that meet are served in batches, whose sizes the server should have seen as well: where requests can meet,
+    each arm is measured once, and the measurement is thrown away.
+    """
     for plan in plans:
-        seen = {_shapes(plan.traffic.requests[0])}
-        with _asking(url, ranker, plan, litserve) as client:
-            for request in plan.traffic.requests:
-                if _shapes(request) not in seen:
-                    seen.add(_shapes(request))
-                    enough = request.first_candidates(plan.messages.batch) if plan.arm.row_per_candidate else request
-                    client.scores(enough)
+        seen = {_shapes(plan.traffic.requests[0])}  # the check of parity sent these
+        for request in plan.traffic.requests:
+            if _shapes(request) not in seen:
+                seen.add(_shapes(request))
+                plan.scores(request.first_candidates(plan.batch) if plan.arm.row_per_candidate else request)
+    if point.load.concurrency != 1:
+        for plan in plans:
+            plan.measure()
 
 
-@contextmanager
-def _asking(url: str, ranker: str, plan: Plan, litserve: LitServeServer | None) -> Iterator[ArmClient | LitServeServer]:
-    """What gives the scores of an arm."""
-    if plan.order is None:
-        assert litserve is not None
-        yield litserve
-        return
-    with ArmClient(url, ranker, plan.arm) as client:
-        yield client
-
-
-def _shapes(request: Request) -> tuple[object, ...]:
+def _shapes(request: RankRequest) -> tuple[object, ...]:
     """What decides about the padded shapes, roughly: sizes that need equally many bits."""
     arrays = [*request.history.values(), *request.candidates.values()]
     return tuple(int(np.ceil(np.log2(max(1, len(array))))) if array.ndim else 0 for array in arrays)

@@ -25,7 +25,7 @@ from cleave.builders.predict.roofline import predict_arm
 from cleave.builders.repository import write_repository
 from cleave.builders.spec import Axis, Ranker
 from cleave.builders.triton.graphs import artifacts_of
-from cleave.perf.arms import Request
+from cleave.perf.arms import RankRequest
 from cleave.perf.workload.traffic import Traffic
 from cleave.serving.errors import ServingError
 from cleave.serving.server.loaded_models import models_of
@@ -81,7 +81,7 @@ class Subject:
         prediction = predict_arm(ARMS[arm], self.cut, processor, sizes, processor.precision)
         return Expected(prediction.flops, prediction.latency_ms, prediction.time.limit_ms)
 
-    def _padded_sizes(self, request: Request) -> dict[str, int]:
+    def _padded_sizes(self, request: RankRequest) -> dict[str, int]:
         ranker = self.cut.ranker
         sizes = ranker.sizes("opt")
         history, candidates = ranker.history_axis, ranker.candidate_axis

@@ -14,7 +14,7 @@ from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.predict.arms import Arm
 from cleave.builders.spec import Axis, Ranker
 from cleave.clients.signature import ModelSignature
-from cleave.perf.arms import Request, Row, batch_of, rows_of
+from cleave.perf.arms import RankRequest, Row, batch_of, rows_of
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.lengths import Length
 from cleave.perf.workload.workload import Point, Workload
@@ -33,18 +33,23 @@ _USERS, _REQUESTS, _KNOWN, _NEW, _ARRIVALS = range(5)
 class Traffic:
     """The requests of a turn, in their order."""
 
-    requests: tuple[Request, ...]
+    requests: tuple[RankRequest, ...]
     new: tuple[bool, ...]
     """Whether the user of each has no summary when the turn begins; each new user comes once."""
 
     @property
-    def known_users(self) -> dict[str, Request]:
+    def known_users(self) -> dict[str, RankRequest]:
         """A request of each user whose summary is kept when the turn begins."""
         return {request.user_id: request for request, new in zip(self.requests, self.new, strict=True) if not new}
 
     @property
     def new_users(self) -> list[str]:
         return [request.user_id for request, new in zip(self.requests, self.new, strict=True) if new]
+
+    @property
+    def num_candidates(self) -> int:
+        """Of all requests together."""
+        return sum(request.num_candidates for request in self.requests)
 
     @property
     def hit_rate(self) -> float:
@@ -85,13 +90,13 @@ def _users(workload: Workload, point: Point, num_requests: int) -> tuple[list[in
     return users, tuple(bool(each) for each in new)
 
 
-def _request(seed: int, point: Point, ranker: Ranker, user: int, place: int) -> Request:
+def _request(seed: int, point: Point, ranker: Ranker, user: int, place: int) -> RankRequest:
     """A user has one history, whatever is asked; candidates and request inputs are drawn for each request."""
     of_user, of_request = _generators(seed, user, place)
     sizes = _sizes(ranker, point, of_user, of_request)
     user_arrays = _drawn(ranker, sizes, of_user)
     request_arrays = _drawn(ranker, sizes, of_request)
-    return Request(
+    return RankRequest(
         {tensor.name: user_arrays[tensor.name] for tensor in ranker.user},
         {tensor.name: request_arrays[tensor.name] for tensor in ranker.request},
         {tensor.name: request_arrays[tensor.name] for tensor in ranker.candidate},
@@ -145,7 +150,7 @@ class Messages:
         return sum(self.of_request)
 
 
-def write_messages(arm: Arm, signature: ModelSignature, requests: Sequence[Request], file: Path) -> Messages:
+def write_messages(arm: Arm, signature: ModelSignature, requests: Sequence[RankRequest], file: Path) -> Messages:
     """Write the JSON file from which perf_analyzer sends these requests by this arm, a row after the other."""
     batch = batch_of(arm, requests, signature.max_batch_size)
     counts = []

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cleave.perf.arms import TOLERANCE
 from cleave.perf.errors import PerfError
-from cleave.perf.run.parity import TOLERANCE
 from cleave.perf.workload.lengths import Length, length_from_toml
 from cleave.perf.workload.thresholds import Threshold, threshold_from_text
 
@@ -41,7 +41,12 @@ class Point(NamedTuple):
     load: Load
 
     def __str__(self) -> str:
-        return f"n = {self.history}, m = {self.candidates}, {self.cached_share:.0%} cached, {self.load}"
+        return point_text(str(self.history), str(self.candidates), self.cached_share, self.load)
+
+
+def point_text(histories: str, candidate_lists: str, cached_share: float, load: Load) -> str:
+    """A point in words: `n = 256, m = 128, 100% cached, 1 at a time`."""
+    return f"n = {histories}, m = {candidate_lists}, {cached_share:.0%} cached, {load}"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from cleave.builders.predict.arms import BASELINE
-from cleave.perf.arms import Request, arm_named
+from cleave.perf.arms import TOLERANCE, RankRequest, arm_named
 from cleave.perf.demo_timing import Arm, measure, table
 from cleave.perf.errors import ParityError, PerfError
-from cleave.perf.run.parity import TOLERANCE
 
-REQUEST = Request({}, {}, {"candidate_items": np.arange(4)})
+REQUEST = RankRequest({}, {}, {"candidate_items": np.arange(4)})
 
 
 class Clock:
@@ -26,7 +25,7 @@ class Clock:
 def arm_of(shift: float, clock: Clock | None = None, seconds: float = 1.0) -> Arm:
     """An arm whose scores are all `shift`, and that takes so long."""
 
-    def arm(request: Request) -> NDArray[np.float64]:
+    def arm(request: RankRequest) -> NDArray[np.float64]:
         if clock is not None:
             clock.now += seconds
         return np.full(request.num_candidates, shift)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from cleave.perf.analyzer.output import Sent, Stages, read_measured, read_requests, read_stages
+from cleave.perf.analyzer.output import Sent, Stages, read_output, read_requests, read_stages
 from cleave.perf.errors import PerfError
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 
 
 def test_the_model_and_its_composing_models_are_read() -> None:
-    measured = read_measured(RECORDED / "measured.csv", RECORDED / "requests.json")
+    measured = read_output(RECORDED / "measured.csv", RECORDED / "requests.json")
     assert measured.model == Stages(16, 3, 2, 128, 3170, 223)
     assert set(measured.composing) == {"append_candidate_scorer", "append_history_encoder", "append_summary_cache"}
     assert measured.composing["append_history_encoder"].server_us == 611 + 40 + 1966 + 74

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from cleave.perf.analyzer import run as analyzer
-from cleave.perf.analyzer.run import Analyzer, Order, find_analyzer, run_analyzer
+from cleave.perf.analyzer.run import Analyzer, AnalyzerRun, find_analyzer, run_analyzer
 from cleave.perf.errors import PerfError
 
-ORDER = Order("append", "127.0.0.1:1", Path("inputs.json"), 30)
+RUN = AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30)
 RECORDED = Path(__file__).parents[1] / "recorded"
 
 
@@ -69,13 +69,13 @@ def test_a_real_wheel_is_no_placeholder(nowhere: Path, monkeypatch: pytest.Monke
 
 
 def test_inputs_are_sent_in_order_where_several_are_under_way() -> None:
-    one, four = ORDER.flags(), Order("append", "127.0.0.1:1", Path("inputs.json"), 30, concurrency=4).flags()
+    one, four = RUN.flags(), AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30, concurrency=4).flags()
     assert "--async" not in one
     assert four[four.index("--max-threads") + 1] == "1"
 
 
 def test_arrivals_replace_the_concurrency() -> None:
-    flags = Order("append", "127.0.0.1:1", Path("inputs.json"), 30, intervals=Path("waits")).flags()
+    flags = AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30, intervals=Path("waits")).flags()
     assert flags[flags.index("--request-intervals") + 1] == "waits"
     assert "--concurrency-range" not in flags
 
@@ -83,7 +83,7 @@ def test_arrivals_replace_the_concurrency() -> None:
 def test_its_complaint_is_passed_on_without_its_page_of_usage(tmp_path: Path) -> None:
     file = script(tmp_path, "echo Error: no such model; echo Usage: perf_analyzer; echo -m: the model; exit 99")
     with pytest.raises(PerfError, match=r"append: expected exit code 0, got 99: Error: no such model$"):
-        run_analyzer(Analyzer(file, "2.51.0"), ORDER, tmp_path)
+        run_analyzer(Analyzer(file, "2.51.0"), RUN, tmp_path)
 
 
 def test_it_runs_inside_the_folder_and_a_lost_request_is_noticed(tmp_path: Path) -> None:
@@ -91,5 +91,5 @@ def test_it_runs_inside_the_folder_and_a_lost_request_is_noticed(tmp_path: Path)
     folder = tmp_path / "out"
     folder.mkdir()
     with pytest.raises(PerfError, match="expected 30 requests, got 2"):
-        run_analyzer(Analyzer(file, "2.51.0"), ORDER, folder)
+        run_analyzer(Analyzer(file, "2.51.0"), RUN, folder)
     assert (folder / "measured.csv").is_file()

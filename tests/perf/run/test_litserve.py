@@ -11,21 +11,19 @@ import numpy as np
 import pytest
 
 from cleave.builders.predict.arms import LITSERVE
-from cleave.perf.arms import Request, arm_named
-from cleave.perf.bench import Options, run_bench
+from cleave.perf.arms import RankRequest, arm_named
+from cleave.perf.bench import BenchOptions, run_bench
 from cleave.perf.errors import PerfError
-from cleave.perf.run.litserve import LitServeServer
+from cleave.perf.run.litserve import LitServePlan, LitServeServer
 from cleave.perf.run.prepare import warm_up
-from cleave.perf.run.turn import Plan
-from cleave.perf.workload.traffic import Messages, Traffic
-from cleave.perf.workload.workload import workload_from_dict
+from cleave.perf.workload.traffic import Traffic
+from cleave.perf.workload.workload import Point, workload_from_dict
 from tests.perf.workload.test_workload import CONTENT
 
 REQUESTS = tuple(
-    Request({"history_items": np.arange(3)}, {}, {"candidate_items": np.array([first, first + 1])})
+    RankRequest({"history_items": np.arange(3)}, {}, {"candidate_items": np.array([first, first + 1])})
     for first in range(5)
 )
-TRAFFIC = Traffic(REQUESTS, (False,) * len(REQUESTS))
 
 
 class Items(BaseHTTPRequestHandler):
@@ -61,32 +59,44 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LitServeServer]:
         thread.join()
 
 
+def plan_of(server: LitServeServer, *requests: RankRequest, concurrency: int = 1) -> LitServePlan:
+    traffic = Traffic(requests, (False,) * len(requests))
+    return LitServePlan(arm_named(LITSERVE), traffic, server, concurrency)
+
+
+def point(concurrency: int) -> Point:
+    (found,) = workload_from_dict("test", {**CONTENT, "history": 4, "concurrency": concurrency}).points()
+    return found
+
+
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_every_request_is_sent_once_and_timed(server: LitServeServer, concurrency: int) -> None:
-    turn = server.turn(TRAFFIC, concurrency)
-    assert (turn.requests, len(turn.latencies_ms), turn.candidates) == (5, 5, 10)
-    assert 0 < max(turn.latencies_ms) <= turn.seconds * 1000
+    measurement = plan_of(server, *REQUESTS, concurrency=concurrency).measure()
+    assert (measurement.requests, len(measurement.latencies_ms), measurement.candidates) == (5, 5, 10)
+    assert 0 < max(measurement.latencies_ms) <= measurement.seconds * 1000
 
 
 def test_scores_are_in_the_order_of_the_candidates(server: LitServeServer) -> None:
-    np.testing.assert_array_equal(server.scores(REQUESTS[3]), [3, 4])
+    (scores,) = plan_of(server).scores(REQUESTS[3])
+    np.testing.assert_array_equal(scores, [3, 4])
 
 
 def test_an_answer_is_not_read_while_it_is_timed(server: LitServeServer) -> None:
-    request = Request({}, {}, {"candidate_items": np.array([200])})
-    assert server.turn(Traffic((request,), (False,)), 1).requests == 1
+    request = RankRequest({}, {}, {"candidate_items": np.array([200])})
+    assert plan_of(server, request).measure().requests == 1
 
 
 def test_every_shape_is_warmed_up_but_the_first_that_parity_asked_for(server: LitServeServer) -> None:
     requests = [
-        Request({"history_items": np.arange(events)}, {}, {"candidate_items": np.arange(candidates)})
+        RankRequest({"history_items": np.arange(events)}, {}, {"candidate_items": np.arange(candidates)})
         for events, candidates in ((4, 2), (4, 2), (4, 1), (8, 2), (8, 2))
     ]
-    traffic = Traffic(tuple(requests), (False,) * len(requests))
-    plan = Plan(arm_named(LITSERVE), traffic, Messages(Path(), 1, (1,) * len(requests)), None, 1, 1)
     Items.asked.clear()
-    warm_up("", "append", [plan], server)
+    warm_up([plan_of(server, *requests)], point(concurrency=1))
     assert Items.asked == [[0], [0, 1]]
+    warm_up([plan_of(server, *requests)], point(concurrency=2))
+    # Requests that can meet are all sent once more.
+    assert len(Items.asked) == 2 + 2 + len(requests)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +111,13 @@ def test_what_it_cannot_do_is_refused_first(
 ) -> None:
     workload = workload_from_dict("test", {**CONTENT, "arms": ["single_pass", "litserve"], **change})
     with pytest.raises(PerfError, match=f"^arm 'litserve': {message}"):
-        run_bench(workload, Options(tmp_path, "cleave bench test", url))
+        run_bench(workload, BenchOptions(tmp_path, "cleave bench test", url))
 
 
-def test_a_refused_request_stops_the_turn(server: LitServeServer) -> None:
-    refused = Request({}, {}, {"candidate_items": np.array([100])})
+def test_a_refused_request_stops_the_measurement(server: LitServeServer) -> None:
+    refused = RankRequest({}, {}, {"candidate_items": np.array([100])})
     with pytest.raises(PerfError, match=r"litserve: expected 1 answers, got 0: .*status 200, got 500"):
-        server.turn(Traffic((refused,), (False,)), 1)
+        plan_of(server, refused).measure()
 
 
 def test_without_the_package_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.clients.signature import Axis, ModelSignature, Tensor
-from cleave.perf.arms import Request, batch_of
+from cleave.perf.arms import RankRequest, batch_of
 from cleave.perf.errors import PerfError
 from cleave.perf.workload.traffic import Messages, Traffic, arrivals_us, draw_traffic, write_messages
 from cleave.perf.workload.workload import Workload, workload_from_dict
@@ -117,12 +117,12 @@ def test_the_naive_arm_has_a_row_for_each_candidate(tmp_path: Path) -> None:
 
 def test_long_histories_make_small_batches() -> None:
     history = {"history_items": np.zeros(100_000, np.int64)}
-    request = Request(history, {}, {"candidate_items": np.zeros(64, np.int64)})
+    request = RankRequest(history, {}, {"candidate_items": np.zeros(64, np.int64)})
     assert batch_of(TRITON_ARMS["per_candidate"], [request], 64) == 2
 
 
 def test_a_message_has_no_more_rows_than_the_model_takes() -> None:
-    request = Request({"history_items": np.zeros(8, np.int64)}, {}, {"candidate_items": np.zeros(64, np.int64)})
+    request = RankRequest({"history_items": np.zeros(8, np.int64)}, {}, {"candidate_items": np.zeros(64, np.int64)})
     assert [batch_of(TRITON_ARMS["per_candidate"], [request], takes) for takes in (64, 8)] == [16, 8]
 
 
