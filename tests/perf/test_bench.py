@@ -64,8 +64,8 @@ def test_every_arm_is_measured_and_counted(options: BenchOptions) -> None:
         assert arm.ratio > 0
         assert arm.score_difference is not None
         assert arm.score_difference <= 1e-4
-        # What is said of the stages adds up to about what was measured from outside.
-        assert sum(arm.stages_ms.values()) == pytest.approx(arm.p50_ms, rel=1)
+        # The stages are means, and add up to about what was measured from outside.
+        assert arm.p50_ms / 2 < sum(arm.stages_ms.values()) < 2 * arm.p99_ms
     assert arms["cached"].server["append_history_encoder"].rows == 5
     assert RunReport.from_json(report.to_json()) == report
     assert arms["cached"].limit_ms is not None
