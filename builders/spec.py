@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cleave.builders.contract.dtypes import RANKER_DTYPES
 from cleave.builders.errors import SpecError
 from cleave.builders.names import BATCH, SUMMARY_STATUS, USER_ID, Role
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 SMALLEST_BUCKET = 16
 """Shapes below this many elements cost about the same to run, so they share one bucket."""
-
-DTYPES = ("float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 
 
 def _check_name(where: str, name: object) -> None:
@@ -78,7 +77,7 @@ class Tensor:
 
     Args:
         name: the same in torch, ONNX, engine, config, client and benchmark.
-        dtype: one of `DTYPES`.
+        dtype: one of `contract.dtypes.RANKER_DTYPES`.
         axes: `Axis` where the size varies, a number where it is fixed; `()` is one value a user.
         pad: the value that fills a bucket; the model must give it no effect (a mask, or a row nobody reads).
         high: for integers, ids run from 0 to `high - 1`; None where the builder should read it off the embedding
@@ -94,9 +93,9 @@ class Tensor:
     def __post_init__(self) -> None:
         _check_name("Tensor", self.name)
         where = f"Tensor {self.name!r}"
-        if self.dtype not in DTYPES:
+        if self.dtype not in RANKER_DTYPES:
             raise SpecError(
-                f"{where}.dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}; choose one of them"
+                f"{where}.dtype: expected one of {', '.join(RANKER_DTYPES)}, got {self.dtype!r}; choose one of them"
             )
         if not isinstance(self.axes, tuple):
             raise SpecError(f"{where}.axes: expected a tuple, got {self.axes!r}; write (history,) with the comma")

@@ -14,10 +14,11 @@ import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.names import HIT, PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
-from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
+from cleave.builders.onnx_graph.compare import largest_difference
 from cleave.builders.predict.arms import TRITON_ARMS, Arm
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.verify import (

@@ -14,14 +14,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from cleave.builders.contract.dtypes import DTYPES, SUMMARY_DTYPES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.summary import SummaryTensor
 from cleave.builders.errors import BuilderError
+from cleave.builders.onnx_graph.dtypes import onnx_type
 from cleave.builders.onnx_graph.edit import Step, nodes_of_steps, rename_tensors
 from cleave.builders.onnx_graph.random_inputs import AnyArray
 from cleave.builders.onnx_graph.sizes import Size
 
-SUMMARY_DTYPES = ("float32", "float16", "int8")
 INT8_MAX = 127
 SCOPE = "summary"
 SCALE_SUFFIX = "_scale"
@@ -54,8 +55,8 @@ def with_summary_dtype(cut: Cut, dtype: str) -> Cut:
     for tensor in cut.summary:
         if tensor.dtype != "float32":
             summary.append(tensor)
-        elif dtype == "float16":
-            summary.append(_cast(tensor, encoder.graph, scorer.graph, before))
+        elif DTYPES[dtype].is_float:
+            summary.append(_cast(tensor, dtype, encoder.graph, scorer.graph, before))
         else:
             summary += _quantize(tensor, encoder.graph, scorer.graph, before)
     _declare(encoder.graph.output, summary)
@@ -69,14 +70,14 @@ def with_summary_dtype(cut: Cut, dtype: str) -> Cut:
 
 
 def _cast(
-    tensor: SummaryTensor, encoder: onnx.GraphProto, scorer: onnx.GraphProto, before: list[onnx.NodeProto]
+    tensor: SummaryTensor, dtype: str, encoder: onnx.GraphProto, scorer: onnx.GraphProto, before: list[onnx.NodeProto]
 ) -> SummaryTensor:
     kept, wide = tensor.name, f"{tensor.name}_float32"
     for graph in (encoder, scorer):
         rename_tensors(graph.node, {kept: wide})
-    encoder.node.extend(nodes_of_steps([("Cast", [wide], kept, {"to": TensorProto.FLOAT16})], SCOPE))
+    encoder.node.extend(nodes_of_steps([("Cast", [wide], kept, {"to": onnx_type(dtype)})], SCOPE))
     before += nodes_of_steps([("Cast", [kept], wide, {"to": TensorProto.FLOAT})], SCOPE)
-    return dataclasses.replace(tensor, dtype="float16")
+    return dataclasses.replace(tensor, dtype=dtype)
 
 
 def _quantize(

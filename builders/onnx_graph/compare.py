@@ -9,9 +9,6 @@ import numpy as np
 
 from cleave.builders.onnx_graph.random_inputs import AnyArray
 
-TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
-"""Largest difference, relative to values above 1, by the precision that a graph computes in."""
-
 
 @dataclass(frozen=True)
 class Difference:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
@@ -14,12 +12,6 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 G_LOGGER.severity = G_LOGGER.ERROR
 """It prints to stdout, where results go, that numpy has no bfloat16."""
-
-HALVES: dict[int, np.dtype[Any]] = {
-    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
-    onnx.TensorProto.BFLOAT16: np.dtype(ml_dtypes.bfloat16),
-}
-"""The types of 16 bits, as ONNX and as numpy knows them."""
 
 Step = tuple[str, Sequence[str], str, Mapping[str, Any]]
 """Operator, inputs, output, attributes."""
@@ -58,11 +50,6 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
         for value in (*inferred.input, *inferred.value_info, *inferred.output)
     }
     return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}
-
-
-def largest_number(half: int) -> float:
-    """The largest finite number of a type of `HALVES`."""
-    return float(ml_dtypes.finfo(HALVES[half]).max)  # type: ignore[no-untyped-call]
 
 
 def exported(graph: gs.Graph, source: onnx.ModelProto) -> onnx.ModelProto:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx_graphsurgeon as gs
 
-from cleave.builders.onnx_graph.edit import HALVES, element_types, exported
+from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS
+from cleave.builders.onnx_graph.edit import element_types, exported
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -13,7 +14,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     types = element_types(model)
 
     def is_half(node: gs.Node) -> bool:
-        return any(types.get(tensor.name) in HALVES for tensor in (*node.inputs, *node.outputs))
+        return any(types.get(tensor.name) in NARROW_FLOATS for tensor in (*node.inputs, *node.outputs))
 
     graph = gs.import_onnx(model)
     graph.fold_constants(error_ok=False, should_exclude_node=is_half)

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from cleave.builders.onnx_graph.edit import HALVES, element_types, exported, largest_number
+from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS, largest_number
+from cleave.builders.onnx_graph.edit import element_types, exported
 
 ATTENTION_OPSET = 23
 """The first with `Attention`."""
@@ -51,7 +52,7 @@ class _Attention:
         def is_half_product(node: gs.Node) -> bool:
             return (
                 node.op == "MatMul"
-                and types[node.outputs[0].name] in HALVES
+                and types[node.outputs[0].name] in NARROW_FLOATS
                 and all(ranks.get(tensor.name) == SCORE_RANK for tensor in node.inputs)
             )
 

@@ -15,23 +15,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
-from cleave.builders.onnx_graph.edit import HALVES, element_types, largest_number, replace_nodes
+from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS, largest_number, numpy_type, onnx_type
+from cleave.builders.onnx_graph.edit import element_types, replace_nodes
 from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.passes.fold_constants import folded
-
-PRECISIONS = ("float32", "float16", "bfloat16")
-_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
-_NUMPY_TYPES: dict[int, np.dtype[Any]] = {TensorProto.FLOAT: np.dtype(np.float32), **HALVES}
 
 
 class PrecisionError(BuilderError):
@@ -44,8 +41,8 @@ def check_precision(precision: str) -> None:
     Raises:
         PrecisionError: names those that there are.
     """
-    if precision not in PRECISIONS:
-        raise PrecisionError(f"--precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}; choose")
+    if precision not in TOLERANCES:
+        raise PrecisionError(f"--precision: expected one of {', '.join(TOLERANCES)}, got {precision!r}; choose")
 
 
 def cut_with_precision(cut: Cut, precision: str) -> Cut:
@@ -69,7 +66,7 @@ def cut_with_precision(cut: Cut, precision: str) -> Cut:
 def precision_of(model: onnx.ModelProto) -> str:
     """The narrowest precision that anything in a graph is in."""
     types = set(element_types(model).values())
-    return next((name for name in ("bfloat16", "float16") if _TYPES[name] in types), "float32")
+    return max((name for name in TOLERANCES if onnx_type(name) in types), key=TOLERANCES.__getitem__, default="float32")
 
 
 def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores: Iterable[str] = ()) -> onnx.ModelProto:
@@ -83,7 +80,7 @@ def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores:
         return model
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
-    _Typing(typed, _TYPES[precision], probe, frozenset(scores)).run()
+    _Typing(typed, onnx_type(precision), probe, frozenset(scores)).run()
     onnx.checker.check_model(typed)
     return typed
 
@@ -142,10 +139,10 @@ class _Typing:
             if name in self.constants:
                 if to == TensorProto.FLOAT:
                     return name
-                self.made[name, to] = f"{name}/{_NUMPY_TYPES[to].name}"
+                self.made[name, to] = f"{name}/{numpy_type(to).name}"
                 self.graph.initializer.append(_narrowed(self.constants[name], to, self.made[name, to]))
             else:
-                self.made[name, to] = f"{name}/{_NUMPY_TYPES[to].name}"
+                self.made[name, to] = f"{name}/{numpy_type(to).name}"
                 self._cast(name, self.made[name, to], to)
         return self.made[name, to]
 
@@ -197,7 +194,7 @@ class _Typing:
 def _narrowed(tensor: onnx.TensorProto, to: int, name: str) -> onnx.TensorProto:
     """A constant in 16 bits; what is out of range becomes the largest number there is, and infinity stays."""
     values = numpy_helper.to_array(tensor)
-    dtype = _NUMPY_TYPES[to]
+    dtype = numpy_type(to)
     limit = largest_number(to)
     clipped = np.where(np.isinf(values), values, np.clip(values, -limit, limit))
     return numpy_helper.from_array(clipped.astype(dtype), name)
@@ -212,7 +209,7 @@ def rounded_to(model: onnx.ModelProto) -> onnx.ModelProto:
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
     types = element_types(model)
-    low = {name for name, kind in types.items() if kind in HALVES}
+    low = {name for name, kind in types.items() if kind in NARROW_FLOATS}
     interface = {value.name for value in (*model.graph.input, *model.graph.output)} & low
     inside = {name: f"{name}/float32" for name in interface}
     given = [value.name for value in model.graph.input if value.name in low]

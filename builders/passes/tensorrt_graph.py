@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from cleave.builders.onnx_graph.edit import HALVES, element_types, exported
+from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS
+from cleave.builders.onnx_graph.edit import element_types, exported
 from cleave.builders.passes.fold_constants import folded
 from cleave.builders.passes.int32_ids import int32_inside
 
@@ -28,7 +29,7 @@ def without_double_casts(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         source = before.inputs[0]
         between, first, last = (types.get(tensor.name) for tensor in (node.inputs[0], source, node.outputs[0]))
-        if first == last and between == onnx.TensorProto.FLOAT and first in HALVES:
+        if first == last and between == onnx.TensorProto.FLOAT and first in NARROW_FLOATS:
             _replace(node.outputs[0], source)
     return exported(graph, model)
 

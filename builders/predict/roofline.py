@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cleave.builders.contract.dtypes import DTYPES, TOLERANCES
 from cleave.builders.cost.kernels import Kernel, KernelSet
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import BATCH
 from cleave.builders.predict.arms import PER_CANDIDATE_ROWS, TRITON_ARMS, Arm, flops_of_arm, network_bytes
 from cleave.builders.predict.processors import Processor
 
-ATTENTION_KERNELS = frozenset(["float16"])
+ATTENTION_KERNELS = frozenset(name for name in TOLERANCES if DTYPES[name].is_narrow_float)
 """Precisions that engines have an attention kernel for; TensorRT has none for float32 tensors."""
 
-FLOAT_BYTES = {"float32": 4, "tf32": 4, "float16": 2}
+FLOAT_BYTES = {"tf32": DTYPES["float32"].bytes, **{name: DTYPES[name].bytes for name in TOLERANCES}}
 """Bytes of a float in memory for each precision of matrix products; TF32 rounds within the product only."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnxruntime
 
+from cleave.builders.contract.dtypes import DTYPES
 from cleave.builders.names import NICE_PARAMETER
 from cleave.serving.errors import ModelError
 from cleave.serving.model_config import Config, named, optional_parameter
@@ -21,13 +22,7 @@ _LEVELS = {
 _MODES = {0: onnxruntime.ExecutionMode.ORT_SEQUENTIAL, 1: onnxruntime.ExecutionMode.ORT_PARALLEL}
 _FATAL_ONLY = 4
 
-_TRITON_TYPES = {
-    "tensor(bool)": "TYPE_BOOL",
-    "tensor(double)": "TYPE_FP64",
-    "tensor(float)": "TYPE_FP32",
-    "tensor(float16)": "TYPE_FP16",
-    **{f"tensor({sign}int{bits})": f"TYPE_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}
+_TRITON_TYPES = {row.onnxruntime: f"TYPE_{row.triton}" for row in DTYPES.values() if row.in_numpy}
 
 
 def open_session(file: Path, config: Config) -> Any:

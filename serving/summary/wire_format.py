@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from cleave.builders.contract.dtypes import DTYPES
 from cleave.builders.names import CORRUPT, FOREIGN, Flaw
 from cleave.serving.summary.user_inputs import DIGEST_BYTES, Arrays, Layout
 
@@ -24,14 +25,8 @@ _HEADER = struct.Struct(f"<d32s{DIGEST_BYTES}s")
 _START = _PREFIX.size + _HEADER.size
 _LENGTH = struct.Struct("<Q")
 
-_DTYPES = {
-    "BOOL": "bool",
-    "F16": "<f2",
-    "F32": "<f4",
-    "F64": "<f8",
-    **{f"{sign.upper()}{8 * size}": f"<{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8)},
-}
-"""Types of safetensors as numpy names them."""
+_DTYPES = {row.safetensors: np.dtype(row.name).newbyteorder("<") for row in DTYPES.values() if row.in_numpy}
+"""numpy's types by the names of safetensors, which are little-endian."""
 
 
 class UnusableValueError(ValueError):
@@ -97,7 +92,7 @@ def _tensors_from_safetensors(value: bytes, start: int) -> Arrays:
 
 
 def _tensor(value: bytes, data: int, entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    dtype, (begin, end) = np.dtype(_DTYPES[entry["dtype"]]), entry["data_offsets"]
+    dtype, (begin, end) = _DTYPES[entry["dtype"]], entry["data_offsets"]
     if not 0 <= begin <= end <= len(value) - data:
         raise ValueError(f"expected offsets inside the value, got {begin} to {end}")
     count = (end - begin) // dtype.itemsize

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.errors import CheckError
-from cleave.builders.onnx_graph.compare import TOLERANCES, largest_difference
+from cleave.builders.onnx_graph.compare import largest_difference
 from cleave.builders.onnx_graph.random_inputs import Arrays
 
 

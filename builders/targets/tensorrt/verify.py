@@ -18,12 +18,13 @@ from polygraphy.comparator import Comparator
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
+from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.contract.manifest import Manifest
 from cleave.builders.cut.proof.prove import cases_of
 from cleave.builders.errors import CheckError
 from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE
-from cleave.builders.onnx_graph.compare import TOLERANCES, Difference, largest_difference
+from cleave.builders.onnx_graph.compare import Difference, largest_difference
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.passes.precision import precision_of, rounded_to

@@ -11,9 +11,9 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
-from cleave.builders.onnx_graph.compare import TOLERANCES
 from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs

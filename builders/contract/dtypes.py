@@ -1,0 +1,78 @@
+"""The types of tensors: what each is called in ONNX, ONNX Runtime, Triton and safetensors, and where it may be used.
+
+A type that is new to the project is one row here. Servers read this file, so it imports nothing but the standard
+library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dtype:
+    """One row."""
+
+    name: str
+    """As numpy and torch call it, and as specs, signatures and manifests write it."""
+    bytes: int
+    """Of one element."""
+    onnx: str
+    """In `onnx.TensorProto.DataType`."""
+    triton: str
+    """In requests; configs write `TYPE_` before it."""
+    safetensors: str
+    in_ranker: bool = False
+    """A tensor of a `Ranker` may have it."""
+    in_summary: bool = False
+    """A summary that a graph makes in float32 may be kept in it."""
+    in_numpy: bool = True
+    """numpy has it by itself, so that servers can take, keep and return it."""
+    tolerance: float | None = None
+    """The largest difference, relative to values above 1, of what a graph computes whose products and weights have this
+    type; None where graphs do not compute in it."""
+
+    @property
+    def onnxruntime(self) -> str:
+        """As the inputs and outputs of a session of ONNX Runtime have it."""
+        return f"tensor({self.onnx.lower()})"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds real numbers."""
+        return "float" in self.name
+
+    @property
+    def is_narrow_float(self) -> bool:
+        """Whether it holds real numbers in fewer bits than float32."""
+        return self.is_float and self.bytes < 4
+
+
+DTYPES = {
+    row.name: row
+    for row in (
+        Dtype("float64", 8, "DOUBLE", "FP64", "F64"),
+        Dtype("float32", 4, "FLOAT", "FP32", "F32", in_ranker=True, in_summary=True, tolerance=1e-5),
+        Dtype("float16", 2, "FLOAT16", "FP16", "F16", in_ranker=True, in_summary=True, tolerance=5e-3),
+        Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, tolerance=2e-2),
+        Dtype("int64", 8, "INT64", "INT64", "I64", in_ranker=True),
+        Dtype("int32", 4, "INT32", "INT32", "I32", in_ranker=True),
+        Dtype("int16", 2, "INT16", "INT16", "I16"),
+        Dtype("int8", 1, "INT8", "INT8", "I8", in_ranker=True, in_summary=True),
+        Dtype("uint64", 8, "UINT64", "UINT64", "U64"),
+        Dtype("uint32", 4, "UINT32", "UINT32", "U32"),
+        Dtype("uint16", 2, "UINT16", "UINT16", "U16"),
+        Dtype("uint8", 1, "UINT8", "UINT8", "U8", in_ranker=True),
+        Dtype("bool", 1, "BOOL", "BOOL", "BOOL", in_ranker=True),
+    )
+}
+"""By name."""
+
+RANKER_DTYPES = tuple(row.name for row in DTYPES.values() if row.in_ranker)
+"""What a tensor of a `Ranker` may have."""
+
+SUMMARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.in_summary)
+"""What the float32 tensors of a summary may be kept in."""
+
+TOLERANCES = {row.name: row.tolerance for row in DTYPES.values() if row.tolerance is not None}
+"""The precisions that graphs compute in, the widest first, with the largest difference that each may make."""
