@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -30,6 +31,15 @@ def _staged(file: Path, write: Callable[[Path], object]) -> None:
     written = file.with_name(f".{file.name}.{os.getpid()}")
     write(written)
     written.replace(file)
+
+
+def sha256_of(file: Path) -> str:
+    """The digest of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_records(file: Path, records: Iterable[Any]) -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 import onnx
 
 from cleave import DISTRIBUTION
-from cleave.builders.contract.manifest import Manifest, sha256_of, write_manifest
+from cleave.builders.contract.manifest import Manifest, fingerprint_of, write_manifest
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
-from cleave.builders.export.torch_export import fingerprint_of
-from cleave.builders.files import write_text
+from cleave.builders.files import sha256_of, write_text
 from cleave.builders.names import CONFIG_FILE, ONNX_FILE, TENSORRT_CONFIG_FILE, VERSION_FOLDER
 from cleave.builders.targets.tensorrt.build import BuiltPlan
 from cleave.builders.targets.tensorrt.config import tensorrt_configs
@@ -56,7 +55,7 @@ def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[
     """
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
-    texts = _texts(cut, plans or {})
+    texts = _texts(cut, build_command, plans or {})
     build = _Build(cut.ranker.name, fingerprint, build_command)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +70,7 @@ def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[
     return fingerprint
 
 
-def _texts(cut: Cut, plans: Mapping[str, BuiltPlan]) -> dict[str, dict[str, str]]:
+def _texts(cut: Cut, build_command: str, plans: Mapping[str, BuiltPlan]) -> dict[str, dict[str, str]]:
     """The text of each config file of each model.
 
     Raises:
@@ -81,7 +80,7 @@ def _texts(cut: Cut, plans: Mapping[str, BuiltPlan]) -> dict[str, dict[str, str]
     engines = tensorrt_configs(cut, {model: plan.profiles for model, plan in plans.items()})
     for file, made in ((CONFIG_FILE, configs(cut)), (TENSORRT_CONFIG_FILE, engines)):
         check_configs(made)
-        for model, text in texts_of(made, cut.ranker.name).items():
+        for model, text in texts_of(made, build_command).items():
             texts.setdefault(model, {})[file] = text
     return texts
 
@@ -165,10 +164,10 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def config_differences(cut: Cut, folder: Path) -> str:
+def config_differences(cut: Cut, folder: Path, build_command: str) -> str:
     """What differs between the configs of a folder and those that a build would write; empty if nothing does."""
     lines: list[str] = []
-    for model, texts in _texts(cut, {}).items():
+    for model, texts in _texts(cut, build_command, {}).items():
         for name, text in texts.items():
             file = folder / model / name
             found = file.read_text() if file.is_file() else ""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from cleave.builders.contract.dtypes import TOLERANCES
-from cleave.builders.contract.manifest import check_one_build
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.names import HIT, PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
 from cleave.builders.onnx_graph.compare import largest_difference
@@ -52,8 +51,7 @@ def verify(ranker: Ranker, repository: Path, url: str | None, say: Callable[[str
         PerfError: the server runs no engines.
     """
     models = models_of(repository, ranker.name, TENSORRT_CONFIG)
-    check_models(repository, models, TENSORRT_CONFIG)
-    manifests = check_one_build([repository / model for model in models])
+    manifests = check_models(repository, models, TENSORRT_CONFIG).manifests
     parts = parts_of_repository(repository, manifests, engine_from_file)
     cases = cases_for(ranker, parts)
     for verified in verify_parts(parts, cases):

@@ -16,6 +16,7 @@ from cleave.builders.names import SUMMARY_CACHE
 from cleave.options import add_built_sizes, add_json, add_repository
 from cleave.serving.errors import ServingError
 from cleave.serving.refresh.commands import add_refresh
+from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
 
 if TYPE_CHECKING:
     from cleave.serving.server.triton import TritonServer
@@ -94,7 +95,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
-    models = [model for name in names for model in models_of(repository, name, options.config_name)]
+    models = [model for name in names for model in models_of(repository, name, options.config_name, options.size)]
     cached = any(model.endswith(SUMMARY_CACHE) for model in models)
     log = None if options.exec else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     # Both, as a shell starts what it runs in the background with SIGINT ignored.
@@ -141,7 +142,7 @@ def _add_check(commands: Subparsers) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from cleave.builders.contract.engine_record import MachineError  # noqa: PLC0415
+    from cleave.builders.contract.engine_record import HostError  # noqa: PLC0415
     from cleave.builders.contract.manifest import ManifestError  # noqa: PLC0415 - other commands check nothing
     from cleave.serving.server.loaded_models import check_models, models_of  # noqa: PLC0415
 
@@ -150,8 +151,9 @@ def _check(options: argparse.Namespace) -> int:
     reason = None
     try:
         for name in names:
-            check_models(repository, models_of(repository, name, options.config_name), options.config_name)
-    except (ManifestError, MachineError, ServingError) as error:
+            models = models_of(repository, name, options.config_name, options.size)
+            check_models(repository, models, options.config_name)
+    except (ManifestError, HostError, ServingError) as error:
         reason = str(error)
         print(f"cleave check: {reason}", file=sys.stderr)
     if options.json:
@@ -165,7 +167,6 @@ def _check(options: argparse.Namespace) -> int:
 def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:
     """Where the server keeps summaries, not started yet; `cached` says whether it has any to keep."""
     from cleave.serving.store.embedded import NamedStore, default_store  # noqa: PLC0415 - loads the client
-    from cleave.serving.summary.settings import STORE_VARIABLE  # noqa: PLC0415
 
     url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.exec else None)
     for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):
@@ -178,8 +179,6 @@ def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedSt
 
 
 def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> dict[str, str]:
-    from cleave.serving.summary.settings import MAX_AGE_VARIABLE, STORE_VARIABLE  # noqa: PLC0415
-
     if max_age_s is not None and not max_age_s >= 0:
         raise ServingError(f"--max-age: expected seconds of at least 0, got {max_age_s:g}; correct it")
     return {STORE_VARIABLE: store.url} | ({} if max_age_s is None else {MAX_AGE_VARIABLE: str(max_age_s)})

@@ -14,7 +14,7 @@ from cleave.serving.server.loaded_models import models_of
 from cleave.serving.server.log import tail
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.embedded import default_store
-from cleave.serving.summary.settings import STORE_VARIABLE
+from cleave.serving.variables import STORE_VARIABLE
 from tests.clients.fake_triton import FakeTriton
 
 Serve = Callable[..., TritonServer]

@@ -120,7 +120,8 @@ def _build(options: argparse.Namespace) -> int:
     folder = options.out or repository_folder(options.name, sizes)
     if options.check:
         cut = build.cut_as_configured(request)
-        return _check(cut.ranker.name, repository.config_differences(cut, folder), folder, _build_command(options))
+        command = _build_command(options)
+        return _check(cut.ranker.name, repository.config_differences(cut, folder, command), folder, command)
     builder = _plan_builder(options) if options.target == TENSORRT else None
     built = build.build(request, options.data, lambda line: print(line, file=sys.stderr))
     plans = {} if builder is None else _plans(builder, built.cut)

@@ -1,9 +1,10 @@
-"""What a manifest says of a TensorRT engine, and whether a machine can run it."""
+"""What a manifest says of a TensorRT engine, and whether a host can run it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cleave.builders.errors import BuilderError
@@ -17,14 +18,22 @@ ACROSS_MAJOR = (10, 11)
 "Engine Portability")."""
 AMPERE = (8, 0)
 
+Bounds = Mapping[str, tuple[int, int]]
+"""The least and the largest size of the batch and each axis by name, that an optimization profile takes."""
 
-class MachineError(BuilderError):
-    """This machine has no GPU that engines can be built for or run on."""
+
+class HostError(BuilderError):
+    """This host has no GPU that engines can be built for or run on."""
+
+
+def holds(bounds: Bounds, sizes: Mapping[str, int]) -> bool:
+    """Whether a profile takes these sizes; of an axis that it does not have, any."""
+    return all(low <= sizes[name] <= high for name, (low, high) in bounds.items() if name in sizes)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An engine in a file beside the graph that it was built from."""
+class EngineRecord:
+    """A TensorRT engine in a file beside the graph that it was built from."""
 
     file: str
     sha256: str
@@ -34,8 +43,8 @@ class Plan:
     """Of the GPU that it was built on, as `8.9`."""
     version_compatible: bool
     hardware_compatible: bool
-    profiles: list[dict[str, list[int]]]
-    """The least and the largest size of the batch and each axis, that each optimization profile takes."""
+    profiles: list[Bounds]
+    """What each optimization profile takes."""
     activation_bytes: int | None = None
     """That it needs to run beside its weights, in its largest profile; None where TensorRT did not say."""
     attentions: int = 0
@@ -45,40 +54,42 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Host:
     """What is to run engines: an installed TensorRT, and each kind of GPU."""
 
     tensorrt: str
     compute_capabilities: tuple[str, ...]
 
 
-def misfit(plan: Plan, machine: Machine) -> str | None:
-    """Why a machine cannot run an engine: what is expected, and what the engine is; None if it can.
+def reason_not_runnable(engine: EngineRecord, host: Host) -> str | None:
+    """Why a host cannot run an engine: what is expected, and what the engine is; None if it can.
 
     An engine runs on the TensorRT that built it, down to the build number (TensorRT's support policies); a
     version-compatible one on later ones, too. It runs on GPUs of the compute capability that it was built on; a
     hardware-compatible one on all from Ampere on.
     """
-    if not _runs_on_version(plan, machine.tensorrt):
-        got = "a version-compatible one" if plan.version_compatible else "one"
-        return f"an engine of TensorRT {machine.tensorrt}, which is installed, got {got} of {plan.tensorrt}"
-    for capability in machine.compute_capabilities:
-        if not _runs_on_gpu(plan, capability):
-            return f"an engine for compute capability {capability}, a GPU's here, got one for {plan.compute_capability}"
+    if not _runs_on_version(engine, host.tensorrt):
+        got = "a version-compatible one" if engine.version_compatible else "one"
+        return f"an engine of TensorRT {host.tensorrt}, which is installed, got {got} of {engine.tensorrt}"
+    for capability in host.compute_capabilities:
+        if not _runs_on_gpu(engine, capability):
+            return (
+                f"an engine for compute capability {capability}, a GPU's here, got one for {engine.compute_capability}"
+            )
     return None
 
 
-def _runs_on_version(plan: Plan, installed: str) -> bool:
-    of_plan, here = _numbers(plan.tensorrt), _numbers(installed)
-    if of_plan == here or not plan.version_compatible:
-        return of_plan == here
-    return of_plan < here and (of_plan[0] == here[0] or (of_plan[0], here[0]) == ACROSS_MAJOR)
+def _runs_on_version(engine: EngineRecord, installed: str) -> bool:
+    built_by, here = _numbers(engine.tensorrt), _numbers(installed)
+    if built_by == here or not engine.version_compatible:
+        return built_by == here
+    return built_by < here and (built_by[0] == here[0] or (built_by[0], here[0]) == ACROSS_MAJOR)
 
 
-def _runs_on_gpu(plan: Plan, capability: str) -> bool:
-    if plan.hardware_compatible:
+def _runs_on_gpu(engine: EngineRecord, capability: str) -> bool:
+    if engine.hardware_compatible:
         return _numbers(capability) >= AMPERE
-    return capability == plan.compute_capability
+    return capability == engine.compute_capability
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -90,15 +101,15 @@ def compute_capabilities() -> tuple[str, ...]:
     """Of each kind of GPU of this machine, as `8.9`.
 
     Raises:
-        MachineError: there is no GPU.
+        HostError: there is no GPU.
     """
     try:
         done = subprocess.run(COMPUTE_CAPABILITIES, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:
-        raise MachineError(f"nvidia-smi: expected a GPU, got: {error}; {_GIVE_ONE}") from error
+        raise HostError(f"nvidia-smi: expected a GPU, got: {error}; {_GIVE_ONE}") from error
     found = tuple(dict.fromkeys(filter(None, map(str.strip, done.stdout.splitlines()))))
     if not found:
-        raise MachineError(f"nvidia-smi: expected a GPU, got none; {_GIVE_ONE}")
+        raise HostError(f"nvidia-smi: expected a GPU, got none; {_GIVE_ONE}")
     return found
 
 

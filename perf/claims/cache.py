@@ -32,7 +32,8 @@ from cleave.perf.run.server import keeps_summaries, server_with_store
 from cleave.serving.onnx.session import open_session
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.url import connection_from_url
-from cleave.serving.summary.settings import STORE_VARIABLE, Settings
+from cleave.serving.summary.settings import Settings
+from cleave.serving.variables import STORE_VARIABLE
 
 RANKERS = ("vista", "append")
 SIZES = {"layers": 3, "width": 128, "heads": 4}

@@ -12,7 +12,7 @@ from cleave.perf.errors import PerfError
 from cleave.serving.server.loaded_models import models_of
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.embedded import default_store
-from cleave.serving.summary.settings import STORE_VARIABLE
+from cleave.serving.variables import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from tritonclient.grpc import InferenceServerClient

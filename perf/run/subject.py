@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cleave.builders.contract.location import SIZED_FOLDER, build_name, parse_sizes, repository_folder
-from cleave.builders.contract.manifest import read_manifest
+from cleave.builders.contract.manifest import ManifestError, fingerprint_of, read_manifest
 from cleave.builders.cut.cut import Cut, cut_ranker
-from cleave.builders.export.torch_export import fingerprint_of
 from cleave.builders.load import load_ranker
 from cleave.builders.names import WHOLE
 from cleave.builders.pipeline import Request as BuildRequest
@@ -126,5 +125,5 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
 def _is_built(folder: Path, ranker: Ranker) -> bool:
     try:
         return bool(models_of(folder, ranker.name))
-    except ServingError:
+    except (ManifestError, ServingError):
         return False

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.contract.manifest import read_manifest
+from cleave.builders.contract.manifest import check_artifact, read_manifest
+from cleave.builders.contract.origin import remedy_for
 from cleave.builders.names import ONNX_FILE, VERSION_FOLDER
+from cleave.serving.checked_files import is_checked
 from cleave.serving.errors import InputError, ModelError, RunError, ServingError
 from cleave.serving.model_config import Config
 from cleave.serving.onnx.explain_failure import GraphInputs
@@ -110,8 +112,10 @@ def _artifact(folder: Path, config: Config, version: str) -> Path:
     if manifest.artifact is None or got != Path(VERSION_FOLDER, manifest.artifact):
         raise ModelError(
             f"model {config['name']!r}: expected {VERSION_FOLDER}/{manifest.artifact} as its manifest describes, got "
-            f"{got} from config and version; run `{manifest.build_command}`"
+            f"{got} from config and version; {remedy_for(folder)}"
         )
+    if not is_checked(folder / got):
+        check_artifact(folder, manifest)
     return folder / got
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cleave.options import add_url
 from cleave.serving.errors import ServingError
+from cleave.serving.variables import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from cleave.serving.refresh.worker import Refresher
@@ -90,7 +91,6 @@ def _refresher(options: argparse.Namespace, client: object) -> Refresher:
     from cleave.serving.refresh.worker import DEADLINE_S, Refresher  # noqa: PLC0415
     from cleave.serving.store.url import FAILURES, connection_from_url, without_secrets  # noqa: PLC0415
     from cleave.serving.summary.keys import RefreshKeys  # noqa: PLC0415
-    from cleave.serving.summary.settings import STORE_VARIABLE  # noqa: PLC0415
 
     assert isinstance(client, RankerClient)
     url = options.store or os.environ.get(STORE_VARIABLE)

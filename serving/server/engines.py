@@ -1,4 +1,4 @@
-"""Refuses engines that this machine's TensorRT or GPUs cannot run, before Triton tries to load them."""
+"""Refuses engines that this host's TensorRT or GPUs cannot run, before Triton tries to load them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.engine_record import Machine, Plan, compute_capabilities, misfit
-from cleave.builders.contract.manifest import Manifest, ManifestError, check_file
+from cleave.builders.contract.engine_record import EngineRecord, Host, compute_capabilities, reason_not_runnable
+from cleave.builders.contract.manifest import Manifest, ManifestError, check_digest
+from cleave.builders.contract.origin import remedy_for
 from cleave.builders.names import PLAN_FILE, PLAN_PLATFORM, VERSION_FOLDER, named_config_file
 from cleave.serving.errors import ServingError
 
@@ -21,10 +22,8 @@ EXECUTION_POLICY = "DEVICE_BLOCKING"
 
 SONAMES = ("libnvinfer.so.11", "libnvinfer.so.10")
 
-REBUILT_FOR = "--target tensorrt"
 
-
-class PlanError(ManifestError):
+class UnfitEngineError(ManifestError):
     """An engine that was never built, or of another TensorRT or GPU."""
 
 
@@ -52,12 +51,12 @@ def _libnvinfer() -> ctypes.CDLL:
     )
 
 
-def this_machine() -> Machine:
-    """Raises: ServingError: no TensorRT; MachineError: no GPU."""
-    return Machine(installed_tensorrt(), compute_capabilities())
+def this_host() -> Host:
+    """Raises: ServingError: no TensorRT; HostError: no GPU."""
+    return Host(installed_tensorrt(), compute_capabilities())
 
 
-def check_plans(repository: Path, manifests: Sequence[Manifest], config_name: str | None) -> list[Plan]:
+def fit_engines(repository: Path, manifests: Sequence[Manifest], config_name: str | None) -> list[EngineRecord]:
     """The engines that a server would load of these models, all fit to be run here.
 
     Args:
@@ -66,18 +65,22 @@ def check_plans(repository: Path, manifests: Sequence[Manifest], config_name: st
     Raises:
         ManifestError: an engine was never built, is altered, or is of another TensorRT or GPU; says which, and the
             command that builds it.
-        ServingError, MachineError: an engine is to be served, and there is no TensorRT or no GPU.
+        ServingError, HostError: an engine is to be served, and there is no TensorRT or no GPU.
     """
-    served = [manifest for manifest in manifests if _is_an_engine(repository / manifest.model, config_name)]
-    plans = [_whole_plan(repository / manifest.model / VERSION_FOLDER, manifest) for manifest in served]
-    if plans:
-        machine = this_machine()
-        for manifest, plan in zip(served, plans, strict=True):
-            reason = misfit(plan, machine)
-            if reason is not None:
-                file = repository / manifest.model / VERSION_FOLDER / plan.file
-                raise PlanError(f"{file}: expected {reason}; {_rebuild(manifest)}")
-    return plans
+    folders = {repository / manifest.model: manifest for manifest in manifests}
+    engines = {
+        folder: _whole_engine(folder, manifest)
+        for folder, manifest in folders.items()
+        if _is_an_engine(folder, config_name)
+    }
+    host = this_host() if engines else None
+    for folder, engine in engines.items():
+        assert host is not None
+        reason = reason_not_runnable(engine, host)
+        if reason is not None:
+            file = folder / VERSION_FOLDER / engine.file
+            raise UnfitEngineError(f"{file}: expected {reason}; {remedy_for(folder, engine=True)}")
+    return list(engines.values())
 
 
 def _is_an_engine(model_folder: Path, config_name: str | None) -> bool:
@@ -90,26 +93,24 @@ def _is_an_engine(model_folder: Path, config_name: str | None) -> bool:
     try:
         config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig(), allow_unknown_field=True)
     except text_format.ParseError as error:
-        raise ServingError(f"{file}: expected a model's config, got: {error}; build the model again") from error
+        raise ServingError(f"{file}: expected a model's config, got: {error}; {remedy_for(model_folder)}") from error
     return bool(config.platform == PLAN_PLATFORM or config.backend == "tensorrt")
 
 
-def _whole_plan(folder: Path, manifest: Manifest) -> Plan:
-    plan, remedy = manifest.plan, _rebuild(manifest)
-    if plan is None:
-        raise PlanError(f"{folder / PLAN_FILE}: expected an engine, as the config names one, got none; {remedy}")
-    check_file(folder / plan.file, plan.sha256, remedy)
-    return plan
+def _whole_engine(folder: Path, manifest: Manifest) -> EngineRecord:
+    engine = manifest.plan
+    if engine is None:
+        raise UnfitEngineError(
+            f"{folder / VERSION_FOLDER / PLAN_FILE}: expected an engine, as the config names one, got none; "
+            f"{remedy_for(folder, engine=True)}"
+        )
+    check_digest(folder, engine.file, engine.sha256, engine=True)
+    return engine
 
 
-def _rebuild(manifest: Manifest) -> str:
-    command = manifest.build_command
-    return f"run `{command if REBUILT_FOR in command else f'{command} {REBUILT_FOR}'}`"
-
-
-def backend_flags(plans: Sequence[Plan]) -> Iterator[str]:
+def backend_flags(engines: Sequence[EngineRecord]) -> Iterator[str]:
     """What Triton's TensorRT backend is started with; nothing where no engine is served."""
-    if plans:
+    if engines:
         yield f"--backend-config=tensorrt,execution-policy={EXECUTION_POLICY}"
-    if any(plan.version_compatible for plan in plans):
+    if any(engine.version_compatible for engine in engines):
         yield "--backend-config=tensorrt,version-compatible=true"

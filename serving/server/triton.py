@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from cleave.builders.contract.engine_record import Plan
+from cleave.serving.checked_files import checked_variable
 from cleave.serving.errors import ServingError
 from cleave.serving.server.engines import backend_flags
 from cleave.serving.server.installation import Installation, assemble_backends, environment, find_installation
-from cleave.serving.server.loaded_models import check_models
+from cleave.serving.server.loaded_models import CheckedModels, check_models
 from cleave.serving.server.log import failure_from_log, tail
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 
@@ -80,7 +80,7 @@ class TritonServer:
         self.verbose = verbose
         self.start_timeout_s = start_timeout_s
         self._asked_log = log
-        self._plans: list[Plan] = []
+        self._checked = CheckedModels((), (), ())
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._shared_memory: set[Path] = set()
@@ -129,9 +129,9 @@ class TritonServer:
         Raises:
             ServingError: there is no tritonserver, a port is taken, a model does not load; with the reason.
             ManifestError: an artifact or an engine is missing, altered, foreign or of another build.
-            MachineError: engines are to be served, and there is no GPU.
+            HostError: engines are to be served, and there is no GPU.
         """
-        self._plans = check_models(self.repository, self.models, self.config_name)
+        self._checked = check_models(self.repository, self.models, self.config_name)
         installation = find_installation()
         try:
             for attempt in range(ATTEMPTS):
@@ -155,9 +155,9 @@ class TritonServer:
         The folder of links that it starts with is left behind when it ends.
 
         Raises:
-            ServingError, ManifestError, MachineError: as `start`, for what can be known before.
+            ServingError, ManifestError, HostError: as `start`, for what can be known before.
         """
-        self._plans = check_models(self.repository, self.models, self.config_name)
+        self._checked = check_models(self.repository, self.models, self.config_name)
         installation = find_installation()
         self.ports = choose_ports(self.host, self.asked_ports)
         command, folder, variables = self._prepare(installation)
@@ -201,7 +201,8 @@ class TritonServer:
         empty = self._folder / "empty"
         empty.mkdir()
         command = [str(installation.binary), *self._flags(installation)]
-        return command, empty, {**environment(installation), **self.variables}
+        checked = checked_variable(self._checked.artifacts)
+        return command, empty, {**environment(installation), **checked, **self.variables}
 
     def _launch(self, installation: Installation) -> None:
         command, folder, variables = self._prepare(installation)
@@ -227,7 +228,7 @@ class TritonServer:
         yield "--model-control-mode=explicit"
         yield from (f"--load-model={model}" for model in self.models)
         yield from [f"--model-config-name={self.config_name}"] * bool(self.config_name)
-        yield from backend_flags(self._plans)
+        yield from backend_flags(self._checked.engines)
         yield "--disable-auto-complete-config"
         yield "--exit-on-error=true"
         yield "--metrics-config=summary_latencies=true"

@@ -14,12 +14,7 @@ from cleave.serving.errors import ModelError
 from cleave.serving.model_config import Config, parameter
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.user_inputs import Layout
-
-STORE_VARIABLE = "CLEAVE_STORE"
-"""Environment variable with the URL of the store; without it nothing is kept."""
-
-MAX_AGE_VARIABLE = "CLEAVE_MAX_AGE_S"
-"""Environment variable that overrides the config's `cleave_max_age_s`."""
+from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from cleave.serving.server.triton import EXIT_TIMEOUT_S
 from cleave.serving.store import embedded as server_store
-from cleave.serving.summary.settings import STORE_VARIABLE
+from cleave.serving.variables import STORE_VARIABLE
 from tests.deploy.files import DEPLOY, ROOT, read_yaml, stages
 
 COMPOSE = read_yaml("compose.yaml")

@@ -30,7 +30,8 @@ while :; do sleep 0.02; done
 CLEAVE = f"""#!{sys.executable}
 import os, signal, sys, time
 from pathlib import Path
-from cleave.builders.contract.manifest import Manifest, sha256_of, write_manifest
+from cleave.builders.files import sha256_of
+from cleave.builders.contract.manifest import Manifest, write_manifest
 
 with open(os.environ["CALLS"], "a") as calls:
     print(*sys.argv[1:], file=calls)

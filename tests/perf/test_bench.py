@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cleave.builders.export.torch_export import fingerprint_of
+from cleave.builders.contract.manifest import fingerprint_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.perf import bench
 from cleave.perf.bench import BenchOptions, run_bench

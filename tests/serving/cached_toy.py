@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2
 from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER, SIGNATURE_PARAMETER
 from cleave.clients import RankerClient
 from cleave.serving.server.triton import TritonServer
-from cleave.serving.summary.settings import MAX_AGE_VARIABLE, STORE_VARIABLE
+from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
 from tests.serving import toy
 
 MODELS = ("toy", "toy_candidate_scorer", "toy_history_encoder", "toy_summary_cache", "toy_uncached", "toy_whole")

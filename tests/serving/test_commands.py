@@ -120,10 +120,13 @@ def test_serve_names_a_missing_artifact_and_the_command_that_builds_it(
     artifact = tmp_path / "toy_whole" / "1" / "model.onnx"
     artifact.unlink()
     errors = _refused(["toy", "--repository", str(tmp_path)], capsys)
-    assert f"cleave serve: {artifact}: no such file; run `cleave build toy`" in errors
+    assert f"cleave serve: {artifact}: no such file; run `cleave build toy --out {tmp_path}`" in errors
     shutil.rmtree(artifact.parent)
     errors = _refused(["toy", "--repository", str(tmp_path)], capsys)
-    assert f"manifest.json: no such file, so toy_whole is not built; run `cleave build toy --out {tmp_path}`" in errors
+    assert (
+        f"manifest.json: no such file, so toy_whole is not built here; run `cleave build toy --out {tmp_path}`"
+        in errors
+    )
 
 
 def test_serve_says_what_the_repository_holds(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +151,8 @@ def test_serve_looks_for_other_sizes_where_the_build_puts_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     errors = _refused(["append", "--size", "layers=3"], capsys)
-    assert "model repository '.cleave/repositories/append-layers3': no such folder; run `cleave build`" in errors
+    command = "cleave build append --size layers=3 --out .cleave/repositories/append-layers3"
+    assert f"model repository '.cleave/repositories/append-layers3': no such folder; build it by `{command}`" in errors
     assert "--size: expected one NAME, got append, concat" in _refused(
         ["append", "concat", "--size", "layers=3"], capsys
     )

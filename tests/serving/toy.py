@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.manifest import Manifest, sha256_of, write_manifest
+from cleave.builders.contract.manifest import Manifest, write_manifest
+from cleave.builders.files import sha256_of
 from cleave.builders.names import SIGNATURE_PARAMETER, VERSION_FOLDER
 from cleave.builders.spec import Axis
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cleave.builders.contract.engine_record import MachineError, Plan, compute_capabilities
+from cleave.builders.contract.engine_record import EngineRecord, HostError, compute_capabilities
 from cleave.builders.names import PLAN_FILE
 from cleave.builders.targets.tensorrt.engine import (
     Engine,
@@ -26,7 +26,7 @@ class BuiltPlan:
     """An engine, and what its manifest says of it."""
 
     engine: bytes
-    record: Plan
+    record: EngineRecord
     profiles: tuple[Profile, ...]
     """Of the form that TensorRT took; its config is to have them, too."""
     refusals: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class PlanBuilder:
 
     Raises:
         EngineError: TensorRT is not installed.
-        MachineError: there is no GPU, or several kinds, of which an engine fits one.
+        HostError: there is no GPU, or several kinds, of which an engine fits one.
     """
 
     def __init__(self, options: EngineOptions, layers: Path | None = None) -> None:
@@ -51,7 +51,7 @@ class PlanBuilder:
         self._layers = layers
         kinds = compute_capabilities()
         if len(kinds) > 1:
-            raise MachineError(
+            raise HostError(
                 f"nvidia-smi: expected GPUs of one compute capability, got {', '.join(kinds)}; let the container see "
                 "GPUs of one kind (--gpus device=N)"
             )
@@ -69,8 +69,8 @@ class PlanBuilder:
                 write_layers(self._layers / f"{part.name}.txt", engine)
             yield part.name, BuiltPlan(engine.plan, self._record(part, engine), engine.profiles, engine.refusals)
 
-    def _record(self, part: TensorRTPart, engine: Engine) -> Plan:
-        return Plan(
+    def _record(self, part: TensorRTPart, engine: Engine) -> EngineRecord:
+        return EngineRecord(
             file=PLAN_FILE,
             sha256=hashlib.sha256(engine.plan).hexdigest(),
             tensorrt=self._trt.__version__,

@@ -9,16 +9,13 @@ from typing import Literal
 
 import onnx
 
+from cleave.builders.contract.engine_record import Bounds
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.spec import Axis
 
 OPT_BATCH = 8
 """Requests that meet in the dynamic batcher when concurrent clients keep a GPU busy; what engines are tuned for."""
-
-
-Bounds = Mapping[str, Sequence[int]]
-"""The least and the largest size of the batch and each axis by name, that a profile takes."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +50,12 @@ class Profile:
         """The size of the batch and each axis at one bound."""
         return {name: getattr(sizes, bound) for name, sizes in self.ranges.items()}
 
-    def bounds(self) -> dict[str, list[int]]:
+    def bounds(self) -> Bounds:
         """As configs and manifests say it."""
-        return {name: [sizes.min, sizes.max] for name, sizes in self.ranges.items()}
+        return {name: (sizes.min, sizes.max) for name, sizes in self.ranges.items()}
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {sizes}" for name, sizes in self.ranges.items())
-
-
-def holds(bounds: Bounds, sizes: Mapping[str, int]) -> bool:
-    """Whether a profile takes these sizes; of an axis that it does not have, any."""
-    return all(low <= sizes[name] <= high for name, (low, high) in bounds.items() if name in sizes)
 
 
 def ranges_of(axis: Axis) -> tuple[Range, ...]:

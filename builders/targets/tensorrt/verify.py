@@ -19,6 +19,7 @@ from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
 from cleave.builders.contract.dtypes import TOLERANCES
+from cleave.builders.contract.engine_record import Bounds, holds
 from cleave.builders.contract.manifest import Manifest
 from cleave.builders.cut.proof.prove import cases_of
 from cleave.builders.errors import CheckError
@@ -30,7 +31,6 @@ from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.passes.precision import precision_of, rounded_to
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
-from cleave.builders.targets.tensorrt.profiles import Bounds, holds
 
 G_LOGGER.module_severity = G_LOGGER.CRITICAL
 """It prints to stdout, where results go."""

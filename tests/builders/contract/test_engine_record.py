@@ -1,4 +1,4 @@
-"""Which machines run an engine: by what TensorRT's documentation says of versions and GPUs."""
+"""Which hosts run an engine: by what TensorRT's documentation says of versions and GPUs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from cleave.builders.contract.engine_record import Machine, MachineError, Plan, compute_capabilities, misfit
+from cleave.builders.contract.engine_record import (
+    EngineRecord,
+    Host,
+    HostError,
+    compute_capabilities,
+    holds,
+    reason_not_runnable,
+)
 
-PLAN = Plan("model.plan", "0" * 64, "11.1.0.106", "8.9", False, False, [{"batch": [1, 64]}])
-COMPATIBLE = dataclasses.replace(PLAN, version_compatible=True)
-PORTABLE = dataclasses.replace(PLAN, hardware_compatible=True)
+ENGINE = EngineRecord("model.plan", "0" * 64, "11.1.0.106", "8.9", False, False, [{"batch": (1, 64)}])
+COMPATIBLE = dataclasses.replace(ENGINE, version_compatible=True)
+PORTABLE = dataclasses.replace(ENGINE, hardware_compatible=True)
 
 
 @pytest.mark.parametrize(
-    ("plan", "tensorrt", "runs"),
+    ("engine", "tensorrt", "runs"),
     [
-        (PLAN, "11.1.0.106", True),
-        (PLAN, "11.1.0.106.post1", True),
-        (PLAN, "11.1.0.107", False),
-        (PLAN, "11.1.1.106", False),
-        (PLAN, "10.13.3.9", False),
+        (ENGINE, "11.1.0.106", True),
+        (ENGINE, "11.1.0.106.post1", True),
+        (ENGINE, "11.1.0.107", False),
+        (ENGINE, "11.1.1.106", False),
+        (ENGINE, "10.13.3.9", False),
         (COMPATIBLE, "11.1.0.106", True),
         (COMPATIBLE, "11.2.0.1", True),
         (COMPATIBLE, "11.0.0.114", False),
@@ -30,32 +37,47 @@ PORTABLE = dataclasses.replace(PLAN, hardware_compatible=True)
         (dataclasses.replace(COMPATIBLE, tensorrt="8.6.1.6"), "11.1.0.106", False),
     ],
 )
-def test_versions_of_tensorrt(plan: Plan, tensorrt: str, runs: bool) -> None:
-    reason = misfit(plan, Machine(tensorrt, ("8.9",)))
+def test_versions_of_tensorrt(engine: EngineRecord, tensorrt: str, runs: bool) -> None:
+    reason = reason_not_runnable(engine, Host(tensorrt, ("8.9",)))
     assert (reason is None) == runs
     if reason is not None:
         assert reason.startswith(f"an engine of TensorRT {tensorrt}, which is installed, got ")
-        assert reason.endswith(f"one of {plan.tensorrt}")
+        assert reason.endswith(f"one of {engine.tensorrt}")
 
 
 @pytest.mark.parametrize(
-    ("plan", "capabilities", "runs"),
+    ("engine", "capabilities", "runs"),
     [
-        (PLAN, ("8.9",), True),
-        (PLAN, ("8.6",), False),
-        (PLAN, ("8.9", "9.0"), False),
+        (ENGINE, ("8.9",), True),
+        (ENGINE, ("8.6",), False),
+        (ENGINE, ("8.9", "9.0"), False),
         (PORTABLE, ("8.0",), True),
         (PORTABLE, ("8.9", "12.0"), True),
         (PORTABLE, ("7.5",), False),
     ],
 )
-def test_kinds_of_gpus(plan: Plan, capabilities: tuple[str, ...], runs: bool) -> None:
-    reason = misfit(plan, Machine(plan.tensorrt, capabilities))
+def test_kinds_of_gpus(engine: EngineRecord, capabilities: tuple[str, ...], runs: bool) -> None:
+    reason = reason_not_runnable(engine, Host(engine.tensorrt, capabilities))
     assert (reason is None) == runs
     if reason is not None:
-        assert reason == (
-            f"an engine for compute capability {capabilities[-1]}, a GPU's here, got one for {plan.compute_capability}"
-        )
+        here, built_for = capabilities[-1], engine.compute_capability
+        assert reason == f"an engine for compute capability {here}, a GPU's here, got one for {built_for}"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fits"),
+    [
+        ({"batch": 1, "history": 64}, True),
+        ({"batch": 4, "history": 1}, True),
+        ({"batch": 5, "history": 1}, False),
+        ({"batch": 1, "history": 0}, False),
+        ({"batch": 1}, True),
+        ({"batch": 1, "candidates": 9}, True),
+    ],
+)
+def test_a_profile_takes_sizes_within_its_bounds(sizes: dict[str, int], fits: bool) -> None:
+    """Of an axis that only one of the two has, any."""
+    assert holds({"batch": (1, 4), "history": (1, 64)}, sizes) == fits
 
 
 def fake_nvidia_smi(folder: Path, script: str) -> None:
@@ -73,9 +95,9 @@ def test_the_driver_is_asked_for_the_gpus(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("script", [None, "exit 9", "exit 0"])
-def test_a_machine_without_a_gpu_says_so(script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_a_gpu_says_so(script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     if script is not None:
         fake_nvidia_smi(tmp_path, script)
-    with pytest.raises(MachineError, match=r"^nvidia-smi: expected a GPU, got.*; run this on a machine with one, and"):
+    with pytest.raises(HostError, match=r"^nvidia-smi: expected a GPU, got.*; run this on a machine with one, and"):
         compute_capabilities()

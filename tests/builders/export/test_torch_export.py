@@ -15,7 +15,8 @@ from torch import Tensor as Values
 from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
-from cleave.builders.export.torch_export import ExportError, fingerprint_of, onnx_from_ranker
+from cleave.builders.contract.manifest import fingerprint_of
+from cleave.builders.export.torch_export import ExportError, onnx_from_ranker
 from cleave.builders.onnx_graph.session import OnnxRunner
 from tests.builders.graphs import graph
 from tests.builders.models.foreign import KeysOfHistory, foreign_cut

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from cleave.builders.contract import manifest
 from cleave.builders.contract.manifest import ManifestError
+from cleave.serving.checked_files import checked_variable
 from cleave.serving.errors import InputError, ModelError, RunError
 from cleave.serving.onnx.model import Answer, OnnxModel, Request
 from tests.serving import toy
@@ -140,10 +143,10 @@ def _rename(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_alter, "toy_whole/1/model.onnx: not the file its manifest describes .*; run `cleave build toy`"),
-        (_remove, "toy_whole/1/model.onnx: no such file; run `cleave build toy`"),
+        (_alter, "toy_whole/1/model.onnx: not the file its manifest describes .*; run `cleave build toy --out "),
+        (_remove, "toy_whole/1/model.onnx: no such file; run `cleave build toy --out "),
         (_remove_manifest, "toy_whole/1/manifest.json: no such file"),
-        (_rename, "expected model 'toy_whole', got 'other_whole'; run `cleave build toy`"),
+        (_rename, "expected model 'toy_whole', got 'other_whole'; run `cleave build toy --out "),
     ],
 )
 def test_an_artifact_that_is_not_what_was_built_is_refused(
@@ -159,6 +162,40 @@ def test_an_artifact_that_is_not_what_was_built_is_refused(
 def test_a_file_that_the_manifest_does_not_speak_of_is_refused(file: str, version: str, repository: Path) -> None:
     config = toy.triton_config(toy.config("toy_whole")) | {"default_model_filename": file}
     with pytest.raises(
-        ModelError, match=f"'toy_whole': expected 1/model.onnx .*, got {version}/{file} .*; run `cleave build toy`"
+        ModelError,
+        match=f"'toy_whole': expected 1/model.onnx .*, got {version}/{file} .*; run `cleave build toy --out ",
     ):
         OnnxModel(repository / "toy_whole", config, version)
+
+
+@pytest.fixture
+def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model whose artifact was checked before the server was started."""
+    toy.write(tmp_path, ["toy_whole"])
+    for name, value in checked_variable([tmp_path / "toy_whole" / "1" / "model.onnx"]).items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "toy_whole"
+
+
+def test_an_artifact_that_the_server_has_checked_is_not_read_again(
+    checked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "sha256_of", lambda file: pytest.fail(f"{file} is read"))
+    _load(checked.parent, "toy_whole")
+
+
+def _exchange(folder: Path) -> None:
+    """For a file of the same size, with the time of the other."""
+    file = folder / "1" / "model.onnx"
+    times = file.stat()
+    other = file.with_name("other")
+    other.write_bytes(file.read_bytes()[::-1])
+    other.replace(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [_alter, _remove, _exchange])
+def test_what_changes_between_the_check_and_the_load_is_refused(change: Callable[[Path], None], checked: Path) -> None:
+    change(checked)
+    with pytest.raises(ManifestError, match=r"model.onnx: .*; run `cleave build toy --out "):
+        _load(checked.parent, "toy_whole")

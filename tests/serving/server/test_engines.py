@@ -17,31 +17,36 @@ from typing import Any
 import pytest
 
 from cleave import cli
-from cleave.builders.contract.engine_record import Machine, Plan, compute_capabilities
+from cleave.builders.contract.engine_record import EngineRecord, Host, compute_capabilities
 from cleave.builders.contract.manifest import ManifestError, read_manifest, write_manifest
 from cleave.builders.names import PLAN_FILE, VERSION_FOLDER
 from cleave.serving.errors import ServingError
-from cleave.serving.server import engines as plans
+from cleave.serving.server import engines
 from cleave.serving.server.engines import backend_flags, installed_tensorrt
 from cleave.serving.server.loaded_models import check_models
 from tests.serving import toy
 
 ENGINE = b"an engine"
-HERE = Machine("11.1.0.106", ("8.9",))
+HERE = Host("11.1.0.106", ("8.9",))
 GRAPHS = ("toy_history_encoder", "toy_candidate_scorer", "toy_whole")
-REBUILD = "; run `cleave build toy --target tensorrt`"
 
 
-def plan(**changes: Any) -> Plan:
+def record(**changes: Any) -> EngineRecord:
     digest = hashlib.sha256(ENGINE).hexdigest()
-    fitting = Plan(PLAN_FILE, digest, HERE.tensorrt, HERE.compute_capabilities[0], False, False, [{"batch": [1, 4]}])
+    fitting = EngineRecord(
+        PLAN_FILE, digest, HERE.tensorrt, HERE.compute_capabilities[0], False, False, [{"batch": (1, 4)}]
+    )
     return dataclasses.replace(fitting, **changes)
 
 
-def forge(repository: Path, model: str, made: Plan | None, **changes: Any) -> None:
+def forge(repository: Path, model: str, made: EngineRecord | None, **changes: Any) -> None:
     folder = repository / model / VERSION_FOLDER
     (folder / PLAN_FILE).write_bytes(ENGINE)
     write_manifest(folder, dataclasses.replace(read_manifest(repository / model), plan=made, **changes))
+
+
+def rebuild(repository: Path) -> str:
+    return f"; run `cleave build toy --target tensorrt --out {repository}`"
 
 
 @pytest.fixture
@@ -51,8 +56,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for model in GRAPHS:
         (folder / model / "configs").mkdir()
         (folder / model / "configs" / "tensorrt.pbtxt").write_text('platform: "tensorrt_plan"\n')
-        forge(folder, model, plan())
-    monkeypatch.setattr(plans, "this_machine", lambda: HERE)
+        forge(folder, model, record())
+    monkeypatch.setattr(engines, "this_host", lambda: HERE)
     return folder
 
 
@@ -63,14 +68,14 @@ def refusal(repository: Path) -> str:
 
 
 def test_engines_of_this_machine_are_served(repository: Path) -> None:
-    assert check_models(repository, ["toy_uncached"], "tensorrt") == [plan()] * len(GRAPHS)
+    assert check_models(repository, ["toy_uncached"], "tensorrt").engines == (record(),) * len(GRAPHS)
 
 
 def test_what_has_no_such_config_needs_no_engine(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "this_machine", lambda: pytest.fail("nothing is to be run on a GPU"))
-    assert check_models(repository, ["lookup_whole"], "tensorrt") == []
-    assert check_models(repository, ["toy_uncached"]) == []
-    assert check_models(repository, ["toy_uncached"], "other") == []
+    monkeypatch.setattr(engines, "this_host", lambda: pytest.fail("nothing is to be run on a GPU"))
+    assert check_models(repository, ["lookup_whole"], "tensorrt").engines == ()
+    assert check_models(repository, ["toy_uncached"]).engines == ()
+    assert check_models(repository, ["toy_uncached"], "other").engines == ()
 
 
 @pytest.mark.parametrize("model", GRAPHS)
@@ -79,27 +84,27 @@ def test_what_has_no_such_config_needs_no_engine(repository: Path, monkeypatch: 
     [
         (None, "expected an engine, as the config names one, got none"),
         (
-            plan(tensorrt="10.13.3.9"),
+            record(tensorrt="10.13.3.9"),
             "expected an engine of TensorRT 11.1.0.106, which is installed, got one of 10.13.3.9",
         ),
         (
-            plan(compute_capability="8.6"),
+            record(compute_capability="8.6"),
             "expected an engine for compute capability 8.9, a GPU's here, got one for 8.6",
         ),
-        (plan(sha256="0" * 64), "not the file its manifest describes (other digest)"),
-        (plan(file="other.plan"), "no such file"),
+        (record(sha256="0" * 64), "not the file its manifest describes (other digest)"),
+        (record(file="other.plan"), "no such file"),
     ],
 )
 def test_a_foreign_engine_is_refused_in_one_sentence(
-    model: str, made: Plan | None, message: str, repository: Path
+    model: str, made: EngineRecord | None, message: str, repository: Path
 ) -> None:
     forge(repository, model, made)
     file = repository / model / VERSION_FOLDER / (PLAN_FILE if made is None else made.file)
-    assert refusal(repository) == f"{file}: {message}{REBUILD}"
+    assert refusal(repository) == f"{file}: {message}{rebuild(repository)}"
 
 
 def test_engines_of_two_builds_are_refused(repository: Path) -> None:
-    forge(repository, "toy_whole", plan(), fingerprint="a" * 64)
+    forge(repository, "toy_whole", record(), fingerprint="a" * 64)
     assert re.search(
         r"toy_whole: expected fingerprint f+ as toy_\w+ has, got a{12}, so they are of dif", refusal(repository)
     )
@@ -112,14 +117,14 @@ def test_a_config_may_name_the_backend_alone(repository: Path) -> None:
 
 
 def test_the_command_is_the_one_that_built_the_engine(repository: Path) -> None:
-    command = "cleave build toy --target tensorrt --hardware-compatible --out /models"
-    forge(repository, "toy_whole", plan(tensorrt="10.13.3.9"), build_command=command)
-    assert refusal(repository).endswith(f"; run `{command}`")
+    command = "cleave build toy --target tensorrt --hardware-compatible --out"
+    forge(repository, "toy_whole", record(tensorrt="10.13.3.9"), build_command=f"{command} /elsewhere")
+    assert refusal(repository).endswith(f"; run `{command} {repository}`")
 
 
 def test_a_config_that_is_none_is_named(repository: Path) -> None:
     (repository / "toy_whole" / "configs" / "tensorrt.pbtxt").write_text("platform = 1")
-    with pytest.raises(ServingError, match=r"configs/tensorrt\.pbtxt: expected a model's config, got: .*; build the"):
+    with pytest.raises(ServingError, match=r"configs/tensorrt\.pbtxt: expected a model's config, got: .*; run `cleave"):
         check_models(repository, ["toy_uncached"], "tensorrt")
 
 
@@ -151,8 +156,8 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_flags_of_the_backend() -> None:
     policy = "--backend-config=tensorrt,execution-policy=DEVICE_BLOCKING"
     assert list(backend_flags([])) == []
-    assert list(backend_flags([plan()])) == [policy]
-    assert list(backend_flags([plan(), plan(version_compatible=True)])) == [
+    assert list(backend_flags([record()])) == [policy]
+    assert list(backend_flags([record(), record(version_compatible=True)])) == [
         policy,
         "--backend-config=tensorrt,version-compatible=true",
     ]
@@ -166,12 +171,12 @@ def test_check_says_whether_a_server_would_start(repository: Path, capsys: pytes
     words = ["--repository", str(repository), "--config-name", "tensorrt"]
     assert check(*words) == 0
     assert capsys.readouterr().out == f"toy: fit to be served from {repository}\n"
-    forge(repository, "toy_whole", plan(tensorrt="10.13.3.9"))
+    forge(repository, "toy_whole", record(tensorrt="10.13.3.9"))
     assert check(*words) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"cleave check: {repository}/toy_whole/1/model.plan: expected an engine of TensorRT")
-    assert captured.err.endswith(f"{REBUILD}\n")
+    assert captured.err.endswith(f"{rebuild(repository)}\n")
     assert check("--repository", str(repository)) == 0
 
 
@@ -180,7 +185,7 @@ def test_check_says_it_to_machines(repository: Path, capsys: pytest.CaptureFixtu
     assert check(*words) == 0
     fit = {"repository": str(repository), "rankers": ["toy"], "fit": True, "reason": None}
     assert json.loads(capsys.readouterr().out) == fit
-    forge(repository, "toy_whole", plan(tensorrt="10.13.3.9"))
+    forge(repository, "toy_whole", record(tensorrt="10.13.3.9"))
     assert check(*words) == 1
     captured = capsys.readouterr()
     said = json.loads(captured.out)
@@ -190,14 +195,14 @@ def test_check_says_it_to_machines(repository: Path, capsys: pytest.CaptureFixtu
 
 def test_check_of_what_was_never_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--repository", str(tmp_path)) == 1
-    assert "build it with `cleave build toy`" in capsys.readouterr().err
+    assert f"build it by `cleave build toy --out {tmp_path}`" in capsys.readouterr().err
     assert check("--repository", str(tmp_path / "none")) == 1
 
 
 def test_check_where_there_is_no_gpu(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plans, "this_machine", lambda: Machine(HERE.tensorrt, compute_capabilities()))
+    monkeypatch.setattr(engines, "this_host", lambda: Host(HERE.tensorrt, compute_capabilities()))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check("--repository", str(repository), "--config-name", "tensorrt") == 1
     assert capsys.readouterr().err.startswith("cleave check: nvidia-smi: expected a GPU, got: ")
@@ -215,7 +220,7 @@ def test_the_command_for_what_was_never_built_makes_the_engines_that_are_asked_f
 
 
 def test_a_server_is_not_started_on_a_foreign_engine(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    forge(repository, "toy_whole", plan(compute_capability="9.0"))
+    forge(repository, "toy_whole", record(compute_capability="9.0"))
     words = ["serve", "toy", "--repository", str(repository), "--config-name", "tensorrt", "--store", "none"]
     assert cli.main(words) == 2
     assert "toy_whole/1/model.plan: expected an engine for compute capability 8.9" in capsys.readouterr().err

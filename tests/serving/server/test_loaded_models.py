@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cleave.builders.contract import manifest
 from cleave.builders.contract.manifest import ManifestError
+from cleave.builders.files import sha256_of
 from cleave.serving.errors import ServingError
 from cleave.serving.server.loaded_models import check_models, models_of
 from tests.serving import toy
@@ -33,16 +35,21 @@ def test_a_model_of_any_name_comes_along(own: Path) -> None:
 
 
 def test_an_unknown_ranker_is_told_what_there_is(own: Path) -> None:
+    held, command = f"not in {own}, which holds lookup, toy, types", f"`cleave build other --out {own}`"
     with pytest.raises(
         ServingError,
-        match=f"ranker 'other': not in {own}, which holds lookup, toy, types; build it with `cleave build other`",
+        match=f"ranker 'other': {held}; build it by {command}, with file.py:attribute in place of other if it is not ",
     ):
         models_of(own, "other")
 
 
 def test_a_missing_repository_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match=f"model repository '{tmp_path}/none': no such folder; run `cleave build`"):
-        models_of(tmp_path / "none", "toy")
+    folder = tmp_path / "none"
+    message = (
+        f"model repository '{folder}': no such folder; build it by `cleave build toy --size layers=2 --out {folder}`"
+    )
+    with pytest.raises(ServingError, match=message):
+        models_of(folder, "toy", size="layers=2")
 
 
 def test_an_empty_repository_says_so(tmp_path: Path) -> None:
@@ -54,8 +61,8 @@ def test_an_empty_repository_says_so(tmp_path: Path) -> None:
 def test_a_model_that_was_never_built_is_named_with_the_command(model: str, own: Path) -> None:
     shutil.rmtree(own / model / "1")
     with pytest.raises(
-        ServingError,
-        match=re.escape(f"{own}/{model}/1/manifest.json: no such file, so {model} is not built; ")
+        ManifestError,
+        match=re.escape(f"{own}/{model}/1/manifest.json: no such file, so {model} is not built here; ")
         + f"run `cleave build toy --out {own}`",
     ):
         models_of(own, "toy")
@@ -87,10 +94,33 @@ def test_parts_of_another_build_are_refused_even_where_only_an_ensemble_is_asked
 def test_an_altered_part_is_refused_even_where_only_an_ensemble_is_asked_for(own: Path) -> None:
     with (own / "toy_candidate_scorer" / "1" / "model.onnx").open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(ManifestError, match=r"toy_candidate_scorer/1/model.onnx: .*; run `cleave build toy`"):
+    with pytest.raises(
+        ManifestError, match=rf"toy_candidate_scorer/1/model.onnx: .*; run `cleave build toy --out {own}`"
+    ):
         check_models(own, ["toy_uncached"])
 
 
 def test_the_state_of_another_ranker_is_no_hindrance(own: Path) -> None:
     (own / "lookup_whole" / "1" / "model.onnx").unlink()
     check_models(own, TOY)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"ranker": 3}', '{"model": "toy_whole", "ranker": "toy"}'])
+def test_a_broken_manifest_is_said_to_be_broken_with_the_command(text: str, own: Path) -> None:
+    (own / "toy_whole" / "1" / "manifest.json").write_text(text)
+    message = rf"toy_whole/1/manifest.json: not a manifest \(.*\); run `cleave build toy --out {own}`"
+    for look in (lambda: models_of(own, "toy"), lambda: check_models(own, ["toy_whole"])):
+        with pytest.raises(ManifestError, match=message):
+            look()
+
+
+def test_every_artifact_is_read_once(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(file: Path) -> str:
+        read.append(file)
+        return sha256_of(file)
+
+    monkeypatch.setattr(manifest, "sha256_of", counted)
+    check_models(own, models_of(own, "toy"))
+    assert sorted(read) == [own / model / "1" / "model.onnx" for model in TOY if model != "toy_uncached"]

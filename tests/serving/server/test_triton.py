@@ -17,8 +17,10 @@ import pytest
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
-from cleave.builders.contract.manifest import ManifestError, sha256_of
+from cleave.builders.contract.manifest import ManifestError
+from cleave.builders.files import sha256_of
 from cleave.serving.errors import ServingError
+from cleave.serving.server.loaded_models import CheckedModels
 from cleave.serving.server.ports import Ports, choose_ports
 from cleave.serving.server.triton import TritonServer, shared_memory_of
 from tests.serving import toy
@@ -178,12 +180,12 @@ def test_an_artifact_that_is_exchanged_after_the_check_is_refused_at_load(
 ) -> None:
     toy.write(tmp_path)
     _alter(tmp_path / "lookup_whole" / "1")
-    monkeypatch.setattr("cleave.serving.server.triton.check_models", lambda *given: [])
+    monkeypatch.setattr("cleave.serving.server.triton.check_models", lambda *given: CheckedModels((), (), ()))
     with pytest.raises(
         ServingError, match=r"^\S*lookup_whole/1/model.onnx: not the file its manifest describes"
     ) as caught:
         TritonServer(tmp_path, ["lookup_whole"]).start()
-    assert str(caught.value).endswith("run `cleave build lookup`")
+    assert str(caught.value).endswith(f"run `cleave build lookup --out {tmp_path}`")
 
 
 def test_a_config_that_does_not_fit_is_refused_with_the_model_and_the_reason(tmp_path: Path) -> None:

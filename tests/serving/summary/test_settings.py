@@ -45,7 +45,7 @@ def test_another_build_has_other_keys(folder: Path, tmp_path: Path) -> None:
 
 def test_an_encoder_that_was_never_built_is_named(folder: Path) -> None:
     shutil.rmtree(folder.parent / "toy_history_encoder" / "1")
-    with pytest.raises(ManifestError, match="toy_history_encoder was never built here"):
+    with pytest.raises(ManifestError, match="toy_history_encoder is not built here"):
         Settings.from_config(folder, config(folder), {})
 
 

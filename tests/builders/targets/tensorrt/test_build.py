@@ -109,7 +109,7 @@ def test_configs_are_those_of_the_forms_that_tensorrt_took(
     )
     plan = read_manifest(tmp_path / "small_candidate_scorer").plan
     assert plan is not None
-    assert [profile["batch"] for profile in plan.profiles] == [[1, 4]]
+    assert [profile["batch"] for profile in plan.profiles] == [(1, 4)]
 
 
 def test_a_build_without_engines_leaves_none_of_the_previous_one(

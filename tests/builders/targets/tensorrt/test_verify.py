@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.exception import PolygraphyException
 
-from cleave.builders.contract.engine_record import Plan
+from cleave.builders.contract.engine_record import Bounds, EngineRecord
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import ONNX_FILE
@@ -39,9 +39,9 @@ def plans(cut: Cut) -> dict[str, BuiltPlan]:
     """Records of engines that are none, with the profiles of real ones."""
     return {
         name: BuiltPlan(
-            b"", Plan("model.plan", "", "11.1.0.106", "8.9", False, False, [p.bounds() for p in profiles]), profiles
+            b"", EngineRecord("model.plan", "", "11.1.0.106", "8.9", False, False, [p.bounds() for p in made]), made
         )
-        for name, profiles in profiles_of_cut(cut).items()
+        for name, made in profiles_of_cut(cut).items()
     }
 
 
@@ -102,7 +102,7 @@ def test_every_case_runs_in_a_profile_that_holds_it(small_cut: Cut, tmp_path: Pa
         asked.append(profile)
         return whole.tested(profile)
 
-    profiles = [{"batch": [1, 4], "history": [1, 5]}, {"batch": [1, 4], "history": [6, 12]}]
+    profiles: list[Bounds] = [{"batch": (1, 4), "history": (1, 5)}, {"batch": (1, 4), "history": (6, 12)}]
     part = dataclasses.replace(whole, profiles=profiles, tested=tested)
     (verified,) = verify_parts([part], cases_for(small_cut.ranker, [part, *others]))
     assert verified.num_cases == 5
@@ -119,7 +119,7 @@ def test_sixteen_bits_are_compared_within_their_tolerance(small_cut: Cut, tmp_pa
 
 def test_an_engine_for_fewer_users_gets_fewer(small_cut: Cut, tmp_path: Path) -> None:
     made = parts(small_cut, tmp_path)
-    narrow = [Part(p.name, p.model, [{**bounds, "batch": [1, 2]} for bounds in p.profiles], p.tested) for p in made]
+    narrow = [Part(p.name, p.model, [{**bounds, "batch": (1, 2)} for bounds in p.profiles], p.tested) for p in made]
     cases = cases_for(small_cut.ranker, narrow)
     assert max(case.sizes["batch"] for case in cases) == 2
     assert np.shape(cases[1].inputs["ids"])[0] == 2
