@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleave.builders.contract.errors import ContractError
 from cleave.builders.contract.location import parse_sizes, repository_folder
 from cleave.builders.names import SUMMARY_CACHE
 from cleave.options import add_built_sizes, add_json, add_repository
@@ -142,8 +143,6 @@ def _add_check(commands: Subparsers) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from cleave.builders.contract.engine_record import HostError  # noqa: PLC0415
-    from cleave.builders.contract.manifest import ManifestError  # noqa: PLC0415 - other commands check nothing
     from cleave.serving.server.loaded_models import check_models, models_of  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
@@ -153,7 +152,7 @@ def _check(options: argparse.Namespace) -> int:
         for name in names:
             models = models_of(repository, name, options.config_name, options.size)
             check_models(repository, models, options.config_name)
-    except (ManifestError, HostError, ServingError) as error:
+    except (ContractError, ServingError) as error:
         reason = str(error)
         print(f"cleave check: {reason}", file=sys.stderr)
     if options.json:

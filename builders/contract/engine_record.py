@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cleave.builders.errors import BuilderError
+from cleave.builders.contract.errors import ContractError
 
 COMPUTE_CAPABILITIES = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
 """The container runtime brings `nvidia-smi` along with the driver, whatever the image."""
@@ -22,7 +22,7 @@ Bounds = Mapping[str, tuple[int, int]]
 """The least and the largest size of the batch and each axis by name, that an optimization profile takes."""
 
 
-class HostError(BuilderError):
+class HostError(ContractError):
     """This host has no GPU that engines can be built for or run on."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cleave.builders.errors import BuilderError
+from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import MODEL_REPOSITORY
 
 DEFAULT_FOLDER = Path(MODEL_REPOSITORY)
@@ -16,7 +16,7 @@ Sizes = Mapping[str, int | float]
 """Arguments of a zoo model's function, by name."""
 
 
-class SizesError(BuilderError):
+class SizesError(ContractError):
     """Sizes that are not written as `name=number,...`."""
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleave.builders.contract.engine_record import EngineRecord
+from cleave.builders.contract.errors import ContractError
 from cleave.builders.contract.origin import check_build_command, remedy_for
 from cleave.builders.contract.records import RecordError, record_from_json
-from cleave.builders.errors import BuilderError
 from cleave.builders.files import sha256_of, write_text
 from cleave.builders.names import MANIFEST_FILE, VERSION_FOLDER
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-class ManifestError(BuilderError):
+class ManifestError(ContractError):
     """An artifact that is missing, incomplete, altered or of another build."""
 
 

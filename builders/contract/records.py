@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union
 
-from cleave.builders.errors import BuilderError
+from cleave.builders.contract.errors import ContractError
 
 Record = TypeVar("Record")
 """A dataclass of what JSON has: records, mappings from text, lists and tuples, texts, numbers, truth values, null."""
@@ -20,7 +20,7 @@ MOST_SHOWN = 40
 _SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
 
 
-class RecordError(BuilderError):
+class RecordError(ContractError):
     """JSON that is not the record that it should be; says where in it, and leaves what to do to whoever reads it."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from cleave.builders.errors import BuilderError
+from cleave.builders.contract.errors import ContractError
 from cleave.serving.errors import InputError, ServingError
 from cleave.serving.onnx.model import Answer, OnnxModel, Request
 from cleave.serving.onnx.session import yield_cpu
@@ -22,7 +22,7 @@ class TritonPythonModel:
             config = json.loads(args["model_config"])
             yield_cpu(config)  # before there is a session, whose threads do the work
             self.model = OnnxModel(Path(args["model_repository"]), config, args["model_version"])
-        except (BuilderError, ServingError) as error:
+        except (ContractError, ServingError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
 
     def execute(self, requests: list[Any]) -> list[Any]:

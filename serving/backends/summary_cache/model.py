@@ -9,7 +9,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from cleave.builders.errors import BuilderError
+from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import FORGET
 from cleave.serving.errors import InputError, RunError, ServingError
 from cleave.serving.summary.cache import Answer, Arrays, Request, SummaryCache
@@ -27,7 +27,7 @@ class TritonPythonModel:
             self.settings = Settings.from_config(Path(args["model_repository"]), json.loads(args["model_config"]))
             self.metrics = TritonMetrics(self.settings.name)
             self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish)
-        except (BuilderError, ServingError) as error:
+        except (ContractError, ServingError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
 
     def execute(self, requests: list[Any]) -> None:
