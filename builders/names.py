@@ -10,13 +10,35 @@ from typing import Final, Literal
 BATCH = "batch"
 """Name of the axis that is first in every tensor and written in none."""
 
-# Models of the repository
+# Parts of a cut, and models of the repository
 
-WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER = "_whole", "_history_encoder", "_candidate_scorer"
-UNCACHED, SUMMARY_CACHE = "_uncached", "_summary_cache"
-SUFFIXES = ("", UNCACHED, WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
-"""What the models of the repository that a ranker becomes are called behind its name; a folder called so is a model of
-the ranker even before it was built."""
+WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER = "whole", "history_encoder", "candidate_scorer"
+"""The graphs of a cut: of the whole model, and of its parts. Each is a model of the repository."""
+
+UNCACHED, SUMMARY_CACHE = "uncached", "summary_cache"
+"""Models of the repository that have no graph."""
+
+_MODELS = ("", UNCACHED, WHOLE, HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
+
+
+def model_name(ranker: str, model: str) -> str:
+    """What a model of a ranker is called in the repository.
+
+    Args:
+        model: one of the names above; the empty one is the model to use, which is called as the ranker is.
+    """
+    return f"{ranker}_{model}" if model else ranker
+
+
+def model_names(ranker: str) -> list[str]:
+    """The models that a ranker becomes; a folder called so is a model of the ranker even before it was built."""
+    return [model_name(ranker, model) for model in _MODELS]
+
+
+def possible_rankers(model: str) -> list[str]:
+    """The rankers that a model of this name may belong to: `a_whole` may be of `a`, or of a ranker called so itself."""
+    return [model.removesuffix(suffix) for suffix in model_names("") if model.endswith(suffix)]
+
 
 # Files of the repository
 

@@ -13,12 +13,12 @@ from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_catalogue import read_catalogue
 from cleave.builders.cut.item_table import id_tensor, with_item_table
+from cleave.builders.cut.narrow import narrowed
 from cleave.builders.cut.proof.item_table import check_item_table
 from cleave.builders.cut.proof.prove import Case, prove
-from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
-from cleave.builders.passes.precision import cut_with_precision, rounded_to
+from cleave.builders.passes.precision import rounded_to
 from cleave.builders.spec import Ranker
 from cleave.builders.training.data_download import MOVIELENS_100K, is_complete
 from cleave.builders.training.evaluate import evaluate
@@ -41,15 +41,6 @@ class Request:
     summary_dtype: str | None = None
     """By default float16 where `precision` is of 16 bits, and else float32."""
     precision: str = "float32"
-
-    def narrow(self, cut: Cut) -> Cut:
-        """A cut in the precision, and with the summary, that were asked for; itself where these are float32.
-
-        A summary of bfloat16 crosses as float16, which has as many bytes and three more bits of each number: numpy, and
-        so the summary cache, knows no bfloat16.
-        """
-        dtype = self.summary_dtype or ("float32" if self.precision == "float32" else "float16")
-        return with_summary_dtype(cut_with_precision(cut, self.precision), dtype)
 
 
 @dataclass(frozen=True)
@@ -98,7 +89,7 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
         tabled = with_item_table(cut, items)
         check_item_table(tabled, items)
         cut = tabled
-    narrow = request.narrow(cut)
+    narrow = narrowed(cut, request.precision, request.summary_dtype)
     if narrow is cut:
         return Build(cut, cases, num_items)
     say(f"{ranker.name}: comparing scores with those of float32")
@@ -107,7 +98,8 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
 
 def cut_as_configured(request: Request) -> Cut:
     """The cut whose configs a build writes, without proof and without a table, which no config shows."""
-    return request.narrow(cut_ranker(load_ranker(request.name, request.sizes)))
+    cut = cut_ranker(load_ranker(request.name, request.sizes))
+    return narrowed(cut, request.precision, request.summary_dtype)
 
 
 def _narrowed(cut: Cut, narrow: Cut, data: Path | None, say: Say) -> Narrowed:

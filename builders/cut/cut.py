@@ -7,6 +7,7 @@ graph of its own.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.export.torch_export import onnx_from_ranker
-from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, WHOLE, model_name
 from cleave.builders.onnx_graph.probe import Probe, probe
 from cleave.builders.onnx_graph.scopes import scope_of
 from cleave.builders.passes.additive_masks import additive_masks
@@ -51,24 +52,56 @@ class Analysis(NamedTuple):
 
 
 @dataclass(frozen=True)
+class CutPart:
+    """The whole model, or a part of it, as a graph of its own, and what is known of its work."""
+
+    graph: onnx.ModelProto
+    probe: Probe = field(repr=False)
+    """The sizes of its tensors, by their names before the cut."""
+    flops: Flops
+    kernels: KernelSet
+
+
+@dataclass(frozen=True)
 class Cut:
     """A ranker's whole model and its parts."""
 
     ranker: Ranker
-    whole: onnx.ModelProto
-    history_encoder: onnx.ModelProto
-    candidate_scorer: onnx.ModelProto
-    """Includes the item tower: the work that depends on the candidates alone."""
+    """With its id ranges."""
+    parts: Mapping[str, CutPart]
+    """By the names of `cleave.builders.names`: the whole model, the history encoder, and the candidate scorer, which
+    includes the item tower. Each becomes a model of the repository; another part is another entry."""
+    item_tower: Flops
+    """Of the work in the candidate scorer that depends on the candidates alone."""
     summary: tuple[SummaryTensor, ...]
-    flops: dict[str, Flops]
-    """`whole`, `history_encoder`, `item_tower` and, without it, `candidate_scorer`."""
-    parts: dict[str, KernelSet]
-    """The kernels of the three graphs: `whole`, `history_encoder` and `candidate_scorer`, item tower included."""
     first_mix: Mix | None
     analysis: Analysis = field(repr=False)
     """The graph that the parts were taken from: the whole model with its rows apart."""
-    whole_probe: Probe = field(repr=False)
-    """Sizes of the tensors of `whole`."""
+
+    @property
+    def whole(self) -> onnx.ModelProto:
+        """The graph of the whole model."""
+        return self.parts[WHOLE].graph
+
+    @property
+    def history_encoder(self) -> onnx.ModelProto:
+        """User inputs to summary."""
+        return self.parts[HISTORY_ENCODER].graph
+
+    @property
+    def candidate_scorer(self) -> onnx.ModelProto:
+        """Summary, request inputs and candidate inputs to outputs."""
+        return self.parts[CANDIDATE_SCORER].graph
+
+    @property
+    def flops(self) -> dict[str, Flops]:
+        """Those of each part by name."""
+        return {name: part.flops for name, part in self.parts.items()}
+
+    def with_graphs(self, graphs: Mapping[str, onnx.ModelProto]) -> Cut:
+        """The cut with other graphs of some parts, by name; FLOPs and kernels stay those of the graphs before."""
+        changed = {name: dataclasses.replace(self.parts[name], graph=graph) for name, graph in graphs.items()}
+        return dataclasses.replace(self, parts={**self.parts, **changed})
 
     def summary_bytes(self, sizes: Mapping[str, int]) -> int:
         """The bytes kept for one user at these sizes."""
@@ -92,35 +125,32 @@ def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
     analysis = _with_rows_apart(of_whole, ranker)
     kept = Boundary(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
     summary = name_summary(kept, analysis.model, analysis.probe, ranker)
+    scores = [tensor.name for tensor in ranker.output]
     encoder = extract_graph(
         *analysis,
         inputs=[tensor.name for tensor in ranker.user],
         outputs={tensor.source: tensor.name for tensor in summary},
         renamed={},
-        name=f"{ranker.name}{HISTORY_ENCODER}",
+        name=model_name(ranker.name, HISTORY_ENCODER),
     )
     scorer = extract_graph(
         *analysis,
         inputs=[tensor.source for tensor in summary] + [tensor.name for tensor in ranker.request + ranker.candidate],
-        outputs={tensor.name: tensor.name for tensor in ranker.output},
+        outputs={name: name for name in scores},
         renamed={tensor.source: tensor.name for tensor in summary},
-        name=f"{ranker.name}{CANDIDATE_SCORER}",
+        name=model_name(ranker.name, CANDIDATE_SCORER),
     )
     return Cut(
         ranker=ranker,
-        whole=whole,
-        history_encoder=encoder,
-        candidate_scorer=scorer,
-        summary=summary,
-        flops=_flops(whole, of_whole.probe, analysis, encoder, scorer),
         parts={
-            "whole": kernels_from_nodes(whole.graph.node, _outputs(ranker), whole, of_whole.probe),
-            "history_encoder": _part(encoder, [tensor.source for tensor in summary], analysis),
-            "candidate_scorer": _part(scorer, _outputs(ranker), analysis),
+            WHOLE: _part(whole, scores, of_whole),
+            HISTORY_ENCODER: _part(encoder, [tensor.source for tensor in summary], analysis),
+            CANDIDATE_SCORER: _part(scorer, scores, analysis),
         },
+        item_tower=Flops.of(_item_nodes(scorer, analysis), analysis.probe),
+        summary=summary,
         first_mix=_first_mix(analysis.model, ranker, analysis.labels),
         analysis=analysis,
-        whole_probe=of_whole.probe,
     )
 
 
@@ -168,37 +198,30 @@ def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
         )
 
 
-def _flops(
-    whole: onnx.ModelProto,
-    whole_probe: Probe,
-    analysis: Analysis,
-    encoder: onnx.ModelProto,
-    scorer: onnx.ModelProto,
-) -> dict[str, Flops]:
-    model, labels, model_probe = analysis
-    nodes = {node.name: node for node in model.graph.node}
-    in_scorer = [nodes[node.name] for node in scorer.graph.node if node.name in nodes]
-    items = [node for node in in_scorer if labels.roles_in_effect(labels.of(node.output[0])) == {"candidate"}]
-    item_names = {node.name for node in items}
-    return {
-        "whole": Flops.of(whole.graph.node, whole_probe),
-        "history_encoder": Flops.of(
-            [nodes[node.name] for node in encoder.graph.node if node.name in nodes], model_probe
-        ),
-        "item_tower": Flops.of(items, model_probe),
-        "candidate_scorer": Flops.of([node for node in in_scorer if node.name not in item_names], model_probe),
-    }
+def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> CutPart:
+    """A part whose work is that of the nodes of the analyzed graph, of which alone the sizes are known, in it."""
+    nodes = _nodes_in(graph, analysis)
+    return CutPart(
+        graph,
+        analysis.probe,
+        Flops.of(nodes, analysis.probe),
+        kernels_from_nodes(nodes, outputs, analysis.model, analysis.probe),
+    )
 
 
-def _outputs(ranker: Ranker) -> list[str]:
-    return [tensor.name for tensor in ranker.output]
-
-
-def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> KernelSet:
-    """The kernels of a part: the nodes of the analyzed graph, of which alone the sizes are known, that are in it."""
+def _nodes_in(graph: onnx.ModelProto, analysis: Analysis) -> list[onnx.NodeProto]:
     names = {node.name for node in graph.graph.node}
-    nodes = [node for node in analysis.model.graph.node if node.name in names]
-    return kernels_from_nodes(nodes, outputs, analysis.model, analysis.probe)
+    return [node for node in analysis.model.graph.node if node.name in names]
+
+
+def _item_nodes(scorer: onnx.ModelProto, analysis: Analysis) -> list[onnx.NodeProto]:
+    """The nodes of the scorer that depend on the candidates alone."""
+    labels = analysis.labels
+    return [
+        node
+        for node in _nodes_in(scorer, analysis)
+        if labels.roles_in_effect(labels.of(node.output[0])) == {"candidate"}
+    ]
 
 
 def _first_mix(model: onnx.ModelProto, ranker: Ranker, labels: Labels) -> Mix | None:

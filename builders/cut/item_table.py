@@ -21,7 +21,7 @@ from cleave.builders.cut.min_cut import Boundary, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.errors import BuilderError
-from cleave.builders.names import CANDIDATE_SCORER
+from cleave.builders.names import CANDIDATE_SCORER, model_name
 from cleave.builders.onnx_graph.edit import Step, nodes_of_steps, rename_tensors
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays
 from cleave.builders.onnx_graph.session import OnnxRunner
@@ -91,7 +91,7 @@ def split_item_tower(cut: Cut) -> ItemTower:
         inputs=[*summary, *(tensor.name for tensor in ranker.request), *names],
         outputs={tensor.name: tensor.name for tensor in ranker.output},
         renamed={**summary, **names},
-        name=f"{ranker.name}{CANDIDATE_SCORER}",
+        name=model_name(ranker.name, CANDIDATE_SCORER),
     )
     return ItemTower(tower, pair_scorer, tensors)
 
@@ -131,7 +131,7 @@ def with_item_table(cut: Cut, catalogue: Mapping[str, AnyArray]) -> Cut:
     rows_of_ids = np.full(ids.max() + 2, -1, np.int32)
     rows_of_ids[ids] = np.arange(len(ids), dtype=np.int32)
     scorer = _merge(parts, cut.candidate_scorer, ids_of, rows_of_ids, _run_tower(parts, items))
-    return dataclasses.replace(cut, candidate_scorer=scorer)
+    return cut.with_graphs({CANDIDATE_SCORER: scorer})
 
 
 def _with_padding(ranker: Ranker, catalogue: Mapping[str, AnyArray], ids_of: Tensor) -> Arrays:

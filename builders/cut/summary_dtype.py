@@ -18,6 +18,7 @@ from cleave.builders.contract.dtypes import DTYPES, SUMMARY_DTYPES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.summary import SummaryTensor
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER
 from cleave.builders.onnx_graph.dtypes import onnx_type
 from cleave.builders.onnx_graph.edit import Step, nodes_of_steps, rename_tensors
 from cleave.builders.onnx_graph.random_inputs import AnyArray
@@ -66,7 +67,8 @@ def with_summary_dtype(cut: Cut, dtype: str) -> Cut:
     scorer.graph.node.extend(nodes)
     for model in (encoder, scorer):
         onnx.checker.check_model(model)
-    return dataclasses.replace(cut, history_encoder=encoder, candidate_scorer=scorer, summary=tuple(summary))
+    narrow = cut.with_graphs({HISTORY_ENCODER: encoder, CANDIDATE_SCORER: scorer})
+    return dataclasses.replace(narrow, summary=tuple(summary))
 
 
 def _cast(

@@ -13,7 +13,6 @@ graph and not an option of the engine. These stay in float32:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,14 +20,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cleave.builders.contract.dtypes import TOLERANCES
-from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS, largest_number, numpy_type, onnx_type
 from cleave.builders.onnx_graph.edit import element_types, replace_nodes
 from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
-from cleave.builders.passes.fold_constants import folded
 
 
 class PrecisionError(BuilderError):
@@ -43,24 +40,6 @@ def check_precision(precision: str) -> None:
     """
     if precision not in TOLERANCES:
         raise PrecisionError(f"--precision: expected one of {', '.join(TOLERANCES)}, got {precision!r}; choose")
-
-
-def cut_with_precision(cut: Cut, precision: str) -> Cut:
-    """The cut whose graphs compute in `precision`, with constants folded before that; the summary keeps its type.
-
-    Raises:
-        PrecisionError: an unknown precision.
-    """
-    check_precision(precision)
-    if precision == "float32":
-        return cut
-    scores = [tensor.name for tensor in cut.ranker.output]
-    encoder, scorer = (
-        with_precision(folded(part), precision, cut.analysis.probe, scores)
-        for part in (cut.history_encoder, cut.candidate_scorer)
-    )
-    whole = with_precision(folded(cut.whole), precision, cut.whole_probe, scores)
-    return dataclasses.replace(cut, whole=whole, history_encoder=encoder, candidate_scorer=scorer)
 
 
 def precision_of(model: onnx.ModelProto) -> str:

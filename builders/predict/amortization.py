@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import BATCH
+from cleave.builders.names import BATCH, CANDIDATE_SCORER, HISTORY_ENCODER
 from cleave.builders.predict.arms import ARMS
 from cleave.builders.predict.processors import Processor
 from cleave.builders.predict.roofline import Time, predict_arm, time_of_part
@@ -71,12 +71,12 @@ class Amortization:
         """
         axis = self.cut.ranker.candidate_axis
         encoder = self.encoder_ms()
-        holds = _range(axis, lambda size: self._part_time("candidate_scorer", {axis.name: size}).limit_ms <= encoder)
+        holds = _range(axis, lambda size: self._part_time(CANDIDATE_SCORER, {axis.name: size}).limit_ms <= encoder)
         return None if holds is None else holds.most
 
     def encoder_ms(self) -> float:
         """What the encoder takes of a busy processor."""
-        return self._part_time("history_encoder", {}).limit_ms
+        return self._part_time(HISTORY_ENCODER, {}).limit_ms
 
     def summary_link_ms(self) -> float:
         """What the summary takes from the host to the device; nothing where these are one."""
@@ -85,7 +85,7 @@ class Amortization:
 
     def _part_time(self, part: str, sizes: Mapping[str, int]) -> Time:
         at = {**self.sizes, **sizes, BATCH: 1}
-        return time_of_part(self.cut.parts[part], self.processor, self.precision, at)
+        return time_of_part(self.cut.parts[part].kernels, self.processor, self.precision, at)
 
     def store_bytes_per_s(self) -> float | None:
         """The least rate of a store at which a kept summary arrives sooner than one encoded anew; None if at none."""
@@ -94,7 +94,7 @@ class Amortization:
 
     def candidates_per_s(self, micro_batch: int) -> float:
         """Of the scorer alone on one stream that takes so many candidates a call: launches count."""
-        time = self._part_time("candidate_scorer", {self.cut.ranker.candidate_axis.name: micro_batch})
+        time = self._part_time(CANDIDATE_SCORER, {self.cut.ranker.candidate_axis.name: micro_batch})
         return micro_batch / time.total_ms * 1000
 
     def micro_batch(self) -> int:

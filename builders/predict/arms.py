@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cleave.builders.names import UNCACHED, WHOLE
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE, model_name
 from cleave.builders.spec import Axis, Ranker, Tensor
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Arm:
 
     Args:
         name: as workloads and reports call it.
-        suffix: of the served model's name, after the ranker's; None where another server than Triton answers.
+        served: the model of the repository that answers, as in `names`; None where another server than Triton does.
         parts: of the cut, that run for a request, in this order.
         sent: how a request becomes rows of a batch.
         simpler: the arm that this one has to beat to be worth having.
@@ -42,7 +42,7 @@ class Arm:
     """
 
     name: str
-    suffix: str | None
+    served: str | None
     parts: tuple[str, ...]
     sent: Sent
     marker: str
@@ -64,12 +64,12 @@ class Arm:
     @property
     def reads_summary(self) -> bool:
         """Whether the parts that run are those of the cut, with a summary between them."""
-        return "candidate_scorer" in self.parts
+        return CANDIDATE_SCORER in self.parts
 
     def model(self, ranker: str) -> str:
         """The served model's name."""
-        assert self.suffix is not None, f"{self.name} asks no model of the repository"
-        return f"{ranker}{self.suffix}"
+        assert self.served is not None, f"{self.name} asks no model of the repository"
+        return model_name(ranker, self.served)
 
 
 BASELINE = "per_candidate"
@@ -85,34 +85,31 @@ LITSERVE = "litserve"
 ARMS = {
     arm.name: arm
     for arm in (
-        Arm(BASELINE, WHOLE, ("whole",), "row_per_candidate", "s", "square", ("#6e7781", "#9aa4af")),
-        Arm("single_pass", WHOLE, ("whole",), "row", "^", "triangle", ("#0969da", "#58a6ff"), simpler=BASELINE),
-        Arm("uncached", UNCACHED, ("history_encoder", "candidate_scorer"), "row", "D", "diamond",
+        Arm(BASELINE, WHOLE, (WHOLE,), "row_per_candidate", "s", "square", ("#6e7781", "#9aa4af")),
+        Arm("single_pass", WHOLE, (WHOLE,), "row", "^", "triangle", ("#0969da", "#58a6ff"), simpler=BASELINE),
+        Arm("uncached", UNCACHED, (HISTORY_ENCODER, CANDIDATE_SCORER), "row", "D", "diamond",
             ("#bc4c00", "#f0883e")),
-        Arm(DEFAULT, "", ("candidate_scorer",), "row_and_user_id", "o", "circle", ("#1a7f37", "#3fb950"),
+        Arm(DEFAULT, "", (CANDIDATE_SCORER,), "row_and_user_id", "o", "circle", ("#1a7f37", "#3fb950"),
             simpler="single_pass", on_miss="uncached"),
-        Arm(LITSERVE, None, ("whole",), "row", "v", "triangle upside down", ("#8250df", "#bc8cff")),
+        Arm(LITSERVE, None, (WHOLE,), "row", "v", "triangle upside down", ("#8250df", "#bc8cff")),
     )
 }
 # fmt: on
 """By name, from the dearest to the cheapest, and then those of other servers."""
 
-TRITON_ARMS = {name: arm for name, arm in ARMS.items() if arm.suffix is not None}
+TRITON_ARMS = {name: arm for name, arm in ARMS.items() if arm.served is not None}
 """Those that ask a model of the repository."""
-
-_COUNTED_APART = {"candidate_scorer": ("item_tower",)}
-"""What belongs to a part and has FLOPs of its own in a cut, as a build can take it out."""
 
 
 def flops_of_arm(arm: Arm, flops: Mapping[str, Flops], sizes: Mapping[str, int], candidate_axis: str) -> int:
     """FLOPs of one request of one user.
 
     Args:
-        flops: of each part, as a cut has them.
+        flops: of each part.
         sizes: of every axis by name.
         candidate_axis: the name of the axis that counts candidates.
     """
-    run = [flops[each] for part in arm.parts for each in (part, *_COUNTED_APART.get(part, ()))]
+    run = [flops[part] for part in arm.parts]
     if arm.row_per_candidate:
         return sum(each.one_by_one(sizes, candidate_axis) for each in run)
     return sum(each.at(sizes) for each in run)

@@ -154,12 +154,12 @@ def predict_arm(arm: Arm, cut: Cut, processor: Processor, sizes: Mapping[str, in
     runs = _runs(arm, cut, sizes)
     time, activations, kernels = Time(), 0, 0
     for count, name, at in runs:
-        part = cut.parts[name]
+        part = cut.parts[name].kernels
         time = time + time_of_part(part, processor, precision, at) * count
         needed = kernels_in(part, precision)
         activations += count * sum(kernel.activation_bytes(at, FLOAT_BYTES[precision]) for kernel in needed)
         kernels += count * len(needed)
-    parts = [cut.parts[name] for name in dict.fromkeys(name for _, name, _ in runs)]
+    parts = [cut.parts[name].kernels for name in dict.fromkeys(name for _, name, _ in runs)]
     summary = cut.summary_bytes(sizes) if arm.reads_summary else 0
     network = network_bytes(arm, cut.ranker, sizes)
     if processor.link_bytes_per_s is not None:

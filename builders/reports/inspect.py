@@ -11,6 +11,7 @@ from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower
 from cleave.builders.cut.subgraph import ExtractError
 from cleave.builders.formatting import byte_quantity, quantity, text_table
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER
 from cleave.builders.predict.arms import flops_of_arms, ratios
 
 LITTLE = 0.01
@@ -23,13 +24,9 @@ def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
     return {
         "model": cut.ranker.name,
         "sizes": dict(sizes),
-        "flops": {part: count.at(sizes) for part, count in cut.flops.items()},
+        "flops": _flops(cut, sizes),
         "uncounted_nodes": sorted({name for flops in cut.flops.values() for name in flops.uncounted}),
-        "weight_bytes": {
-            "whole": weight_bytes(cut.whole),
-            "history_encoder": weight_bytes(cut.history_encoder),
-            "candidate_scorer": weight_bytes(cut.candidate_scorer),
-        },
+        "weight_bytes": {name: weight_bytes(part.graph) for name, part in cut.parts.items()},
         "summary": [
             {
                 "name": tensor.name,
@@ -52,8 +49,15 @@ def report_dict(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any]:
             "candidate_inputs": list(cut.first_mix.candidate_inputs),
         },
         "item_table": _item_table(cut, sizes),
-        "little_to_move": not cut.flops["history_encoder"].uncounted and _encoder_share(cut, sizes) < LITTLE,
+        "little_to_move": not cut.flops[HISTORY_ENCODER].uncounted and _encoder_share(cut, sizes) < LITTLE,
     }
+
+
+def _flops(cut: Cut, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Of each part, with the item tower apart from the scorer."""
+    flops = {name: count.at(sizes) for name, count in cut.flops.items()}
+    items = cut.item_tower.at(sizes)
+    return {**flops, "item_tower": items, CANDIDATE_SCORER: flops[CANDIDATE_SCORER] - items}
 
 
 def _item_table(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any] | None:
@@ -63,8 +67,8 @@ def _item_table(cut: Cut, sizes: Mapping[str, int]) -> dict[str, Any] | None:
     except (ExtractError, ItemTableError):
         return None
     return {
-        "saved_flops": cut.flops["item_tower"].at(sizes),
-        "saved_share_of_cached": cut.flops["item_tower"].at(sizes) / max(1, flops_of_arms(cut, sizes)["cached"]),
+        "saved_flops": cut.item_tower.at(sizes),
+        "saved_share_of_cached": cut.item_tower.at(sizes) / max(1, flops_of_arms(cut, sizes)["cached"]),
         "bytes_per_item": tower.bytes_per_item,
         "items": ids.high,
         "bytes": None if ids.high is None else ids.high * tower.bytes_per_item,
@@ -136,4 +140,4 @@ def _mix_lines(report: Mapping[str, Any], share: float) -> list[str]:
 
 def _encoder_share(cut: Cut, sizes: Mapping[str, int]) -> float:
     uncached = flops_of_arms(cut, sizes)["uncached"]
-    return cut.flops["history_encoder"].at(sizes) / uncached if uncached else 0.0
+    return cut.flops[HISTORY_ENCODER].at(sizes) / uncached if uncached else 0.0

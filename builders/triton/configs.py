@@ -33,6 +33,7 @@ from cleave.builders.names import (
     USER_ID,
     WHOLE,
     Role,
+    model_name,
 )
 from cleave.builders.spec import Axis, Ranker
 
@@ -62,13 +63,13 @@ Group = Role | Literal["user_id", "summary_status"]
 class RepositoryModel:
     """One model of the repository: what it takes and gives, and which others it calls."""
 
-    suffix: str
-    """Behind the ranker's name."""
+    name: str
+    """As in `cleave.builders.names`."""
     kind: Kind
     inputs: tuple[Group, ...]
     outputs: tuple[Group, ...]
     steps: tuple[str, ...] = ()
-    """The suffixes of the models that it calls, in this order."""
+    """The models that it calls, in this order."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -169,7 +170,7 @@ def _joined(groups: Sequence[Group], tensors: _Tensors) -> list[_ConfigTensor]:
 
 
 def _config(model: RepositoryModel, ranker: Ranker, tensors: _Tensors) -> Any:
-    config = model_config_pb2.ModelConfig(name=f"{ranker.name}{model.suffix}", max_batch_size=MAX_BATCH_SIZE)
+    config = model_config_pb2.ModelConfig(name=model_name(ranker.name, model.name), max_batch_size=MAX_BATCH_SIZE)
     optional = _joined(model.optional, tensors)
     for tensor in _joined(model.inputs, tensors):
         config.input.add(name=tensor.name, data_type=tensor.type, dims=tensor.dims, optional=tensor in optional)
@@ -191,7 +192,7 @@ def _signature(model: RepositoryModel, ranker: Ranker, tensors: _Tensors) -> Sig
         axes={name: limits[name] for name in dict.fromkeys(names) if isinstance(name, str)},
         inputs={tensor.name: tensor.served for tensor in inputs},
         outputs={tensor.name: ServedTensor(tensor.served.axes) for tensor in outputs},
-        summary_cache=f"{ranker.name}{SUMMARY_CACHE}" if USER_ID in model.inputs else None,
+        summary_cache=model_name(ranker.name, SUMMARY_CACHE) if USER_ID in model.inputs else None,
     )
 
 
@@ -211,17 +212,17 @@ def _fill_summary_cache(config: Any, model: RepositoryModel, ranker: str, tensor
     config.dynamic_batching.SetInParent()
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     (encoder,) = model.steps
-    config.parameters[ENCODER_PARAMETER].string_value = f"{ranker}{encoder}"
+    config.parameters[ENCODER_PARAMETER].string_value = model_name(ranker, encoder)
 
 
 def _fill_ensemble(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:
     config.platform = "ensemble"
-    by_suffix = {each.suffix: each for each in MODELS}
-    for suffix in model.steps:
-        step = config.ensemble_scheduling.step.add(model_name=f"{ranker}{suffix}", model_version=-1)
-        for tensor in _joined(by_suffix[suffix].inputs, tensors):
+    by_name = {each.name: each for each in MODELS}
+    for called in model.steps:
+        step = config.ensemble_scheduling.step.add(model_name=model_name(ranker, called), model_version=-1)
+        for tensor in _joined(by_name[called].inputs, tensors):
             step.input_map[tensor.name] = tensor.name
-        for tensor in _joined(by_suffix[suffix].outputs, tensors):
+        for tensor in _joined(by_name[called].outputs, tensors):
             step.output_map[tensor.name] = tensor.name
 
 

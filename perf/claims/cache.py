@@ -20,7 +20,14 @@ from tqdm import tqdm
 
 from cleave.builders.cut.cut import cut_ranker
 from cleave.builders.load import load_ranker
-from cleave.builders.names import ONNX_FILE, SUMMARY_CACHE, VERSION_FOLDER
+from cleave.builders.names import (
+    CANDIDATE_SCORER,
+    HISTORY_ENCODER,
+    ONNX_FILE,
+    SUMMARY_CACHE,
+    VERSION_FOLDER,
+    model_name,
+)
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.repository import write_repository
 from cleave.builders.spec import Ranker
@@ -178,12 +185,12 @@ def _bare(ranker: Ranker, server: TritonServer, request: RankRequest, scores: ND
     """The scorer in this process on a summary it need not get, and a GET of that summary from the store."""
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
         configs = {
-            part: client.get_model_config(f"{ranker.name}_{part}", as_json=True)["config"]
-            for part in ("history_encoder", "candidate_scorer", "summary_cache")
+            part: client.get_model_config(model_name(ranker.name, part), as_json=True)["config"]
+            for part in (HISTORY_ENCODER, CANDIDATE_SCORER, SUMMARY_CACHE)
         }
     encoder, scorer = (
-        open_session(server.repository / f"{ranker.name}_{part}" / VERSION_FOLDER / ONNX_FILE, configs[part])
-        for part in ("history_encoder", "candidate_scorer")
+        open_session(server.repository / model_name(ranker.name, part) / VERSION_FOLDER / ONNX_FILE, configs[part])
+        for part in (HISTORY_ENCODER, CANDIDATE_SCORER)
     )
     arrays = {**request.history, **request.request, **request.candidates}
     given = {name: array.reshape(1, *(array.shape or (1,))) for name, array in arrays.items()}
@@ -194,7 +201,7 @@ def _bare(ranker: Ranker, server: TritonServer, request: RankRequest, scores: ND
             f"{ranker.name}: expected the scores of the scorer in process within {TOLERANCE}, got a difference of "
             f"{difference:.2g}; report it"
         )
-    settings = Settings.from_config(server.repository / f"{ranker.name}{SUMMARY_CACHE}", configs["summary_cache"])
+    settings = Settings.from_config(server.repository / model_name(ranker.name, SUMMARY_CACHE), configs[SUMMARY_CACHE])
     key = settings.keys.of_user(KNOWN.encode())
     store = connection_from_url(server.variables[STORE_VARIABLE], DEADLINE_S)
 

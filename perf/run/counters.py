@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cleave.builders.names import SUMMARY_CACHE
+from cleave.builders.names import SUMMARY_CACHE, model_name
 from cleave.perf.errors import PerfError
 from cleave.perf.run.server import TIMEOUT_S, asking
 from cleave.serving.summary.metrics import LOOKUPS
@@ -99,7 +99,7 @@ class Counters:
         counts: Counter[str] = Counter()
         for labels, value in _LINE.findall(text):
             found = dict(_LABEL.findall(labels))
-            if found["model"] == f"{ranker}{SUMMARY_CACHE}":
+            if found["model"] == model_name(ranker, SUMMARY_CACHE):
                 counts[found["reason"]] += int(float(value))
         return counts
 
@@ -114,8 +114,8 @@ class Counters:
         while time.monotonic() < since + PUBLISHED_S:
             if time.monotonic() > deadline:
                 raise PerfError(
-                    f"{ranker}{SUMMARY_CACHE}: expected no lookups between measurements by its metrics, got some for "
-                    f"{PATIENCE_S:g} s; {NOBODY_ELSE}"
+                    f"{model_name(ranker, SUMMARY_CACHE)}: expected no lookups between measurements by its metrics, "
+                    f"got some for {PATIENCE_S:g} s; {NOBODY_ELSE}"
                 )
             time.sleep(POLL_S)
             if (now := self.lookups(ranker)) != counts:
@@ -140,8 +140,8 @@ class Counters:
             time.sleep(POLL_S)
         if counted.total() != expected:
             raise PerfError(
-                f"{ranker}{SUMMARY_CACHE}: expected {expected} lookups by its metrics, got {counted.total()}; "
-                f"{NOBODY_ELSE}"
+                f"{model_name(ranker, SUMMARY_CACHE)}: expected {expected} lookups by its metrics, got "
+                f"{counted.total()}; {NOBODY_ELSE}"
             )
 
 

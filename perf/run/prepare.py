@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleave.builders.names import HISTORY_ENCODER
+from cleave.builders.names import HISTORY_ENCODER, model_name
 from cleave.builders.predict.arms import LITSERVE, Arm
 from cleave.perf.analyzer.run import Analyzer, AnalyzerRun
 from cleave.perf.arms import ArmClient, RankRequest
@@ -64,7 +64,7 @@ def _analyzer_plan(
         num_requests=messages.count,
         batch=messages.batch,
         concurrency=point.load.concurrency,
-        composing=(f"{ranker}{HISTORY_ENCODER}",) if arm.keeps_summaries else (),
+        composing=(model_name(ranker, HISTORY_ENCODER),) if arm.keeps_summaries else (),
     )
     waits: list[int] = []
     if point.load.rate_per_s is not None:

@@ -16,7 +16,7 @@ import msgspec
 from tqdm import tqdm
 
 from cleave.builders.files import write_text
-from cleave.builders.names import WHOLE
+from cleave.builders.names import WHOLE, model_name
 from cleave.builders.predict.arms import Arm
 from cleave.perf.machine.environment import HostDescription, processor_time
 from cleave.perf.run.arm_plan import ArmPlan, Measurement
@@ -117,7 +117,7 @@ class ModelRun:
             )
             for place, point in points
         ]
-        return ModelMeasurements(self.subject, measured, is_engine(servers.counters.url, f"{name}{WHOLE}"))
+        return ModelMeasurements(self.subject, measured, is_engine(servers.counters.url, model_name(name, WHOLE)))
 
     def _measured(self, place: int, number: int, plans: Sequence[ArmPlan]) -> Round:
         """Every arm once; in every other round in reverse order, so that none profits from its place."""

@@ -15,7 +15,7 @@ from cleave.builders.contract.location import SIZED_FOLDER, build_name, parse_si
 from cleave.builders.contract.manifest import ManifestError, fingerprint_of, read_manifest
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.load import load_ranker
-from cleave.builders.names import WHOLE
+from cleave.builders.names import WHOLE, model_name
 from cleave.builders.pipeline import Request as BuildRequest
 from cleave.builders.pipeline import build
 from cleave.builders.predict.arms import ARMS
@@ -117,7 +117,7 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
         print(f"{ranker.name}: not built yet, so: {command}", file=sys.stderr)
         cut = build(BuildRequest(name, sizes)).cut
         write_repository(cut, folder, command)
-    fingerprint = read_manifest(folder / f"{ranker.name}{WHOLE}").fingerprint
+    fingerprint = read_manifest(folder / model_name(ranker.name, WHOLE)).fingerprint
     of_source = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)
     return Subject(name, size, cut, folder, fingerprint, of_source == fingerprint)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cleave.builders.contract.engine_record import EngineRecord
 from cleave.builders.contract.manifest import Manifest, check_one_build, read_manifest
 from cleave.builders.contract.origin import build_command_into, origin_of
-from cleave.builders.names import CONFIG_FILE, SUFFIXES, TENSORRT_CONFIG, VERSION_FOLDER
+from cleave.builders.names import CONFIG_FILE, TENSORRT_CONFIG, VERSION_FOLDER, model_names
 from cleave.serving.errors import ServingError
 from cleave.serving.server.engines import fit_engines
 
@@ -43,7 +43,7 @@ def models_of(repository: Path, ranker: str, config_name: str | None = None, siz
     how = f"build it by `{command}`, with file.py:attribute in place of {ranker} if it is not of the zoo"
     owners = _owners(repository, how)
     models = sorted(model for model, owner in owners.items() if owner == ranker)
-    for model in (f"{ranker}{suffix}" for suffix in SUFFIXES):
+    for model in model_names(ranker):
         if model in owners and owners[model] is None:
             read_manifest(repository / model, engine=engines)
     if not models:

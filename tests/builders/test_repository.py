@@ -18,6 +18,7 @@ from cleave.builders import repository
 from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.contract.manifest import ManifestError, check_one_build, read_manifest, write_manifest
 from cleave.builders.cut.cut import Cut, split
+from cleave.builders.names import HISTORY_ENCODER
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.repository import (
     RepositoryError,
@@ -88,7 +89,7 @@ def test_the_same_cut_is_the_same_build(small_cut: Cut, tmp_path: Path) -> None:
 def test_other_weights_and_another_cut_of_the_same_weights_are_other_builds(
     small_cut: Cut, other_cut: Cut, tmp_path: Path
 ) -> None:
-    other_part = dataclasses.replace(small_cut, history_encoder=other_cut.history_encoder)
+    other_part = small_cut.with_graphs({HISTORY_ENCODER: other_cut.history_encoder})
     fingerprints = {write_repository(cut, tmp_path, COMMAND) for cut in (small_cut, other_cut, other_part)}
     assert len(fingerprints) == 3
 

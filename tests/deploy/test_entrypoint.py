@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cleave.builders.names import SUFFIXES
+from cleave.builders.names import model_names
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from tests.deploy.files import ENTRYPOINT, ROOT, stages
 
@@ -188,7 +188,7 @@ def test_a_model_with_a_longer_name_is_another(container: Container) -> None:
         pass
     assert container.built() == ["one"]
     (parts,) = re.findall(r"for part in (.*); do", ENTRYPOINT.read_text())
-    assert parts.split() == [suffix or '""' for suffix in SUFFIXES]
+    assert parts.split() == [name or '""' for name in model_names("")]
 
 
 def test_a_build_under_way_ends_when_it_is_told_to(container: Container) -> None:

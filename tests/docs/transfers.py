@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
 from cleave.builders.formatting import byte_quantity, markdown_table
-from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE, model_name
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.triton.configs import signature_of
 from cleave.builders.triton.rules import Configs
@@ -53,9 +53,11 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
     On a hit the history stays in the host's memory, where it is only compared. Between the two engines of
     `NAME_uncached` the summary stays on the GPU.
     """
-    encoder, scorer = (configs[f"{ranker}{part}"] for part in (HISTORY_ENCODER, CANDIDATE_SCORER))
+    encoder, scorer = (configs[model_name(ranker, part)] for part in (HISTORY_ENCODER, CANDIDATE_SCORER))
     roles = {name: entry.role for name, entry in signature_of(scorer).inputs.items()}
-    sizes = {name: axis.bucket(axis.opt) for name, axis in signature_of(configs[f"{ranker}{WHOLE}"]).axes.items()}
+    sizes = {
+        name: axis.bucket(axis.opt) for name, axis in signature_of(configs[model_name(ranker, WHOLE)]).axes.items()
+    }
     history = sum(_input_bytes(encoder, sizes).values())
     inputs = _input_bytes(scorer, sizes)
     summary = sum(count for name, count in inputs.items() if roles[name] == "summary")
@@ -64,7 +66,7 @@ def transfers(configs: Configs, ranker: str) -> list[Transfers]:
     return [
         Transfers(f"{ranker}, hit", 0, 0, summary, rest, scores),
         Transfers(f"{ranker}, miss", history, summary, summary, rest, scores),
-        Transfers(f"{ranker}{UNCACHED}", history, 0, 0, rest, scores),
+        Transfers(model_name(ranker, UNCACHED), history, 0, 0, rest, scores),
     ]
 
 
@@ -81,5 +83,6 @@ def _bytes(entry: Any, axes: Sequence[str | int], sizes: Mapping[str, int]) -> i
 
 def transfer_table(configs: Configs) -> str:
     """The transfers of every ranker that has a whole set of models, as a Markdown table."""
-    rankers = [name.removesuffix(WHOLE) for name in configs if name.endswith(WHOLE)]
+    suffix = f"_{WHOLE}"
+    rankers = [name.removesuffix(suffix) for name in configs if name.endswith(suffix)]
     return markdown_table(COLUMNS, (each.cells for ranker in rankers for each in transfers(configs, ranker)))

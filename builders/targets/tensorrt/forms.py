@@ -8,14 +8,14 @@ import onnx
 
 from cleave.builders.cost.peak_memory import Activations
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import BATCH, WHOLE
+from cleave.builders.names import BATCH, model_name
 from cleave.builders.onnx_graph.probe import Probe
+from cleave.builders.passes.batch_columns import with_columns
 from cleave.builders.passes.fused_attention import with_attention
 from cleave.builders.passes.tensorrt_graph import tensorrt_graph
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.profiles import Profile, profiles_of
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
-from cleave.builders.triton.graphs import artifacts_of
 
 MOST_ELEMENTS = 2**31 - 1
 """Of any tensor of an engine: what a 32-bit index counts."""
@@ -54,15 +54,14 @@ class TensorRTPart:
 
 
 def tensorrt_parts(cut: Cut) -> tuple[TensorRTPart, ...]:
-    """The engines of a cut: whole model, history encoder, candidate scorer."""
+    """An engine for each part of a cut."""
     parts = []
-    for name, artifact in artifacts_of(cut).items():
-        if artifact is not None:
-            probe = cut.whole_probe if name == f"{cut.ranker.name}{WHOLE}" else cut.analysis.probe
-            spelled_out = tensorrt_graph(artifact)
-            best = with_attention(spelled_out)
-            models = (best,) if best is spelled_out else (best, spelled_out)
-            parts.append(TensorRTPart(name, tuple(_form(model, probe, cut.ranker) for model in models)))
+    for name, part in cut.parts.items():
+        spelled_out = tensorrt_graph(with_columns(part.graph))
+        best = with_attention(spelled_out)
+        models = (best,) if best is spelled_out else (best, spelled_out)
+        forms = tuple(_form(model, part.probe, cut.ranker) for model in models)
+        parts.append(TensorRTPart(model_name(cut.ranker.name, name), forms))
     return tuple(parts)
 
 

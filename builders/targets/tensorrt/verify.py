@@ -24,7 +24,7 @@ from cleave.builders.contract.manifest import Manifest
 from cleave.builders.cut.proof.prove import cases_of
 from cleave.builders.errors import CheckError
 from cleave.builders.export.id_ranges import with_id_ranges
-from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE
+from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE, model_name
 from cleave.builders.onnx_graph.compare import Difference, largest_difference
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
@@ -118,7 +118,7 @@ def onnx_runner(model: onnx.ModelProto) -> Any:
 def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case]:
     """The inputs that prove a cut, as far as the engines take so many users at once, with their summaries."""
     graphs = {part.name: part.model for part in parts}
-    whole, encoder = graphs[f"{ranker.name}{WHOLE}"], graphs[f"{ranker.name}{HISTORY_ENCODER}"]
+    whole, encoder = graphs[model_name(ranker.name, WHOLE)], graphs[model_name(ranker.name, HISTORY_ENCODER)]
     most = min(max(profile[BATCH][1] for profile in part.profiles) for part in parts)
     resolved, encode = with_id_ranges(ranker, whole), OnnxRunner(rounded_to(encoder))
     rng = np.random.default_rng(seed)

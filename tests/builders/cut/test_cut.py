@@ -429,9 +429,9 @@ def test_flops_are_those_of_the_parts() -> None:
     assert {part: flops.at(sizes) for part, flops in made.flops.items()} == {
         "whole": per_candidate + 5 * (per_candidate + 2 * WIDTH),
         "history_encoder": per_candidate,
-        "item_tower": 5 * per_candidate,
-        "candidate_scorer": 5 * 2 * WIDTH,
+        "candidate_scorer": 5 * (per_candidate + 2 * WIDTH),
     }
+    assert made.item_tower.at(sizes) == 5 * per_candidate
     arms = flops_of_arms(made, sizes)
     assert arms["per_candidate"] == 5 * (2 * per_candidate + 2 * WIDTH)
     assert arms["single_pass"] == arms["uncached"] == made.flops["whole"].at(sizes)

@@ -18,6 +18,7 @@ from torch import nn
 from cleave.builders.cut.cut import Cut, cut_ranker, split
 from cleave.builders.cut.proof.agreement import ParityError
 from cleave.builders.cut.proof.prove import prove
+from cleave.builders.names import HISTORY_ENCODER
 from cleave.builders.onnx_graph.session import RunError
 from tests.builders.graphs import graph, ranker
 from tests.builders.zoo.negative import self_attention_append
@@ -209,7 +210,7 @@ def test_parts_that_are_not_the_whole() -> None:
     for tensor in encoder.graph.initializer:
         if tensor.name == "w":
             tensor.CopyFrom(numpy_helper.from_array(W * 1.001, "w"))
-    message = refused(dataclasses.replace(made, history_encoder=encoder))
+    message = refused(made.with_graphs({HISTORY_ENCODER: encoder}))
     assert message.startswith("ranker 'small': history encoder then candidate scorer (batch ")
     assert message.endswith("the cut is wrong for this graph; please report it with the model")
 

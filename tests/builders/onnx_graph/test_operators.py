@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from cleave.builders.cut.narrow import cut_with_precision
 from cleave.builders.onnx_graph.operators import OPERATORS, Kind, operator
-from cleave.builders.passes.precision import cut_with_precision
 from cleave.builders.targets.tensorrt.forms import tensorrt_parts
 from cleave.builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
@@ -32,7 +32,7 @@ SCHEMAS = 24
 def test_every_operator_of_the_zoo_and_of_its_engines_has_a_row(name: str) -> None:
     for cut in (zoo_cut(name), cut_with_precision(zoo_cut(name), "float16")):
         engines = [form.model for part in tensorrt_parts(cut) for form in part.forms]
-        for model in (cut.whole, cut.history_encoder, cut.candidate_scorer, *engines):
+        for model in (*(part.graph for part in cut.parts.values()), *engines):
             assert {node.op_type for node in model.graph.node} <= set(OPERATORS)
 
 

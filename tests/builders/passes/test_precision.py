@@ -14,12 +14,12 @@ from onnx import TensorProto
 from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
+from cleave.builders.cut.narrow import cut_with_precision, narrowed
 from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.passes.precision import PrecisionError, cut_with_precision, rounded_to, with_precision
-from cleave.builders.pipeline import Request
+from cleave.builders.passes.precision import PrecisionError, rounded_to, with_precision
 from cleave.builders.spec import Ranker
 from cleave.builders.zoo import ZOO
 from tests.builders.graphs import analyzed, draw, graph
@@ -47,7 +47,7 @@ def rounded_parts(cut: Cut) -> EncoderThenScorer:
 @halves
 @pytest.mark.parametrize("name", ZOO)
 def test_scores_are_near_those_of_float64(name: str, precision: str, tolerance: float) -> None:
-    cut = Request(name, precision=precision).narrow(zoo_cut(name))
+    cut = narrowed(zoo_cut(name), precision)
     whole, parts = OnnxRunner(rounded_to(cut.whole)), rounded_parts(cut)
     for seed in range(3):
         sizes = {"history": 150, "candidates": 30}
@@ -176,10 +176,10 @@ def test_the_summary_crosses_in_half_of_the_bytes() -> None:
     cut = zoo_cut("vista")
     sizes = cut.ranker.sizes("opt")
     for precision in HALVES:
-        narrow = Request("vista", precision=precision).narrow(cut)
+        narrow = narrowed(cut, precision)
         assert [tensor.dtype for tensor in narrow.summary] == ["float16"]
         assert narrow.summary_bytes(sizes) * 2 == cut.summary_bytes(sizes)
-    kept = Request("vista", precision="float16", summary_dtype="int8").narrow(cut)
+    kept = narrowed(cut, "float16", "int8")
     assert [tensor.dtype for tensor in kept.summary] == ["int8", "float32"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
+from cleave.builders.cut.narrow import narrowed
 from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
@@ -18,7 +19,6 @@ from cleave.builders.passes.fused_attention import with_attention
 from cleave.builders.passes.int32_ids import int32_inside
 from cleave.builders.passes.precision import rounded_to
 from cleave.builders.passes.tensorrt_graph import tensorrt_graph, with_names, without_double_casts, without_nan_guards
-from cleave.builders.pipeline import Request
 from cleave.builders.zoo import ZOO
 from tests.builders.graphs import assert_equal_graphs, draw, graph, ops
 from tests.zoo_cuts import zoo_cut
@@ -278,7 +278,7 @@ def test_names_are_unique_and_never_empty() -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_no_score_of_the_zoo_changes(name: str, precision: str) -> None:
     """And no int64 is left but shapes and casts, no guard, and half precision has its attention in the operator."""
-    cut = Request(name, precision=precision).narrow(zoo_cut(name))
+    cut = narrowed(zoo_cut(name), precision)
     given = draw_inputs(cut.ranker, {"history": 30, "candidates": 9}, 2, np.random.default_rng(0), padded=True)
     given |= OnnxRunner(rounded_to(cut.history_encoder))(given)
     for part in (cut.whole, cut.history_encoder, cut.candidate_scorer):

@@ -57,7 +57,7 @@ def test_a_new_arm_is_a_row(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(table, encodes.name, encodes)
     predicted = roofline.predict(small_cut, GPUS["L4"], SIZES)
     assert list(predicted) == [*TRITON_ARMS]
-    assert predicted["encodes"].kernels == len(small_cut.parts["history_encoder"].spelled_out)
+    assert predicted["encodes"].kernels == len(small_cut.parts["history_encoder"].kernels.spelled_out)
     assert predicted["encodes"].network_bytes == predicted["cached"].network_bytes
     assert flops_of_arms(small_cut, SIZES)["encodes"] == small_cut.flops["history_encoder"].at(SIZES)
     assert arm_named("encodes") is encodes

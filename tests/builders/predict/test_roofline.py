@@ -49,25 +49,25 @@ def test_arms_are_made_of_the_parts(small_cut: Cut) -> None:
     arms = predict(small_cut, ROUND, SIZES)
     at = {"batch": 1, **SIZES}
     encoder, scorer, whole = (
-        time_of_part(small_cut.parts[part], ROUND, "float32", at)
+        time_of_part(small_cut.parts[part].kernels, ROUND, "float32", at)
         for part in ("history_encoder", "candidate_scorer", "whole")
     )
     assert arms["single_pass"].time.compute_ms == pytest.approx(whole.compute_ms)
     assert arms["uncached"].time.memory_ms == pytest.approx(encoder.memory_ms + scorer.memory_ms)
     assert arms["cached"].time.launch_ms == pytest.approx(scorer.launch_ms)
     assert arms["cached"].flops == flops_of_arms(small_cut, SIZES)["cached"]
-    assert arms["cached"].kernels == len(small_cut.parts["candidate_scorer"].spelled_out)
+    assert arms["cached"].kernels == len(small_cut.parts["candidate_scorer"].kernels.spelled_out)
 
 
 def test_the_history_is_repeated_per_candidate_in_calls_of_so_many_rows(small_cut: Cut) -> None:
     many = {"history": 6, "candidates": 2 * PER_CANDIDATE_ROWS + 3}
     arm = predict(small_cut, ROUND, {**many, "candidates": 12})["per_candidate"]
-    assert arm.kernels == len(small_cut.parts["whole"].spelled_out)
+    assert arm.kernels == len(small_cut.parts["whole"].kernels.spelled_out)
     arm = predict(small_cut, ROUND, many)["per_candidate"]
-    assert arm.kernels == 3 * len(small_cut.parts["whole"].spelled_out)
+    assert arm.kernels == 3 * len(small_cut.parts["whole"].kernels.spelled_out)
     rows = {"history": 6, "candidates": 1, "batch": PER_CANDIDATE_ROWS}
     last = {**rows, "batch": 3}
-    whole = small_cut.parts["whole"]
+    whole = small_cut.parts["whole"].kernels
     full, rest = (time_of_part(whole, ROUND, "float32", at) for at in (rows, last))
     assert arm.time.memory_ms == pytest.approx(2 * full.memory_ms + rest.memory_ms)
 
@@ -134,13 +134,15 @@ def test_kernels_do_the_work_of_the_nodes(name: str) -> None:
     cut = zoo_cut(name)
     sizes = {"batch": 1, **cut.ranker.sizes("opt")}
     counted = {
-        part: sum((kernel.matrix_flops + kernel.vector_flops).at(sizes) for kernel in cut.parts[part].spelled_out)
+        part: sum(
+            (kernel.matrix_flops + kernel.vector_flops).at(sizes) for kernel in cut.parts[part].kernels.spelled_out
+        )
         for part in cut.parts
     }
     arms = flops_of_arms(cut, sizes)
     assert counted["whole"] == pytest.approx(arms["single_pass"], rel=0.02)
     assert counted["candidate_scorer"] == pytest.approx(arms["cached"], rel=0.02)
-    assert not any(part.uncounted for part in cut.parts.values())
+    assert not any(part.kernels.uncounted for part in cut.parts.values())
 
 
 def test_at_the_sizes_of_the_paper_amortization_pays_on_every_gpu() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from cleave.builders.cost.peak_memory import Activations
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.narrow import narrowed
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.sizes import Size
-from cleave.builders.pipeline import Request
 from cleave.builders.spec import Axis
 from cleave.builders.targets.tensorrt.forms import (
     MOST_BYTES,
@@ -72,9 +72,9 @@ def test_a_size_is_read_as_it_is_written(size: Size) -> None:
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("name", ZOO)
 def test_the_batch_of_each_form_is_as_large_as_the_longest_requests_allow(name: str, precision: str) -> None:
-    cut = Request(name, precision=precision).narrow(zoo_cut(name))
+    cut = narrowed(zoo_cut(name), precision)
     for part in tensorrt_parts(cut):
-        probe = cut.whole_probe if part.name.endswith("_whole") else cut.analysis.probe
+        probe = cut.parts[part.name.removeprefix(f"{cut.ranker.name}_")].probe
         for form in part.forms:
             activations = Activations(form.model, probe)
 
@@ -89,7 +89,7 @@ def test_the_batch_of_each_form_is_as_large_as_the_longest_requests_allow(name: 
 
 
 def test_a_form_without_its_weights_in_memory_takes_more_users() -> None:
-    cut = Request("append", precision="float16").narrow(zoo_cut("append"))
+    cut = narrowed(zoo_cut("append"), "float16")
     fused, spelled_out = next(part for part in tensorrt_parts(cut) if part.name == "append_candidate_scorer").forms
     assert fused.max_batch == MAX_BATCH_SIZE
     # Weights of 2 heads, 4,096 candidates and as many events in float16 and before it in float32: 384 MiB a user.
@@ -98,7 +98,7 @@ def test_a_form_without_its_weights_in_memory_takes_more_users() -> None:
 
 def test_a_million_events_are_no_more_than_the_memory_of_a_part() -> None:
     """TensorRT for RTX asks for 288 MiB a user where the estimate, which is to be near, is 256 MiB."""
-    cut = Request("vista", precision="float16").narrow(zoo_cut("vista"))
+    cut = narrowed(zoo_cut("vista"), "float16")
     (form,) = next(part for part in tensorrt_parts(cut) if part.name == "vista_history_encoder").forms
     longest = {BATCH: 1, **cut.ranker.sizes("max")}
     assert Activations(form.model, cut.analysis.probe).peak_bytes(longest) >> 20 == 256
@@ -108,6 +108,6 @@ def test_a_million_events_are_no_more_than_the_memory_of_a_part() -> None:
 def test_small_models_take_the_whole_batch(small_cut: Cut) -> None:
     for model in artifacts_of(small_cut).values():
         if model is not None:
-            assert max_batch_of(model, small_cut.whole_probe, small_cut.ranker) == MAX_BATCH_SIZE
+            assert max_batch_of(model, small_cut.parts["whole"].probe, small_cut.ranker) == MAX_BATCH_SIZE
             for profile in profiles_of(model, small_cut.ranker.axes, 4):
                 assert profile.ranges[BATCH] == Range(1, 4, 4)

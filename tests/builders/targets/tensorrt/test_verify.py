@@ -17,8 +17,8 @@ from polygraphy.exception import PolygraphyException
 from cleave.builders.contract.engine_record import Bounds, EngineRecord
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.narrow import narrowed
 from cleave.builders.names import ONNX_FILE
-from cleave.builders.pipeline import Request
 from cleave.builders.repository import models_of, write_repository
 from cleave.builders.targets.tensorrt.build import BuiltPlan
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
@@ -110,7 +110,7 @@ def test_every_case_runs_in_a_profile_that_holds_it(small_cut: Cut, tmp_path: Pa
 
 
 def test_sixteen_bits_are_compared_within_their_tolerance(small_cut: Cut, tmp_path: Path) -> None:
-    cut = Request("small", precision="float16").narrow(small_cut)
+    cut = narrowed(small_cut, "float16")
     made = parts(cut, tmp_path)
     verified = list(verify_parts(made, cases_for(cut.ranker, made)))
     assert {each.tolerance for each in verified} == {5e-3}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.narrow import narrowed
 from cleave.builders.pipeline import Request, cut_as_configured
 from cleave.builders.targets.tensorrt.check import Check, check_engines
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, tensorrt_parts
@@ -27,7 +28,7 @@ def checks_of(cut: Cut) -> list[Check]:
 @pytest.mark.parametrize("name", ZOO)
 def test_every_model_compiles_and_every_softmax_attention_becomes_one_kernel(name: str) -> None:
     """Of the history encoder and the candidate scorer."""
-    checks = checks_of(Request(name, precision="float16").narrow(wide_enough(name)))
+    checks = checks_of(narrowed(wide_enough(name), "float16"))
     assert [check.refusal for check in checks] == ["", ""]
     assert tuple(len(check.fused_attentions) for check in checks) == FUSED[name]
     assert all(check.activation_bytes is not None for check in checks)

@@ -1,0 +1,38 @@
+"""Narrows a cut: graphs that compute in 16 bits, and a summary of fewer bytes."""
+
+from __future__ import annotations
+
+from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.summary_dtype import with_summary_dtype
+from cleave.builders.passes.fold_constants import folded
+from cleave.builders.passes.precision import check_precision, with_precision
+
+
+def narrowed(cut: Cut, precision: str, summary_dtype: str | None = None) -> Cut:
+    """A cut in this precision and with this type of summary; itself where both are float32.
+
+    Args:
+        summary_dtype: by default float16 where the precision is of 16 bits, and else float32. A summary of bfloat16
+            crosses as float16, which has as many bytes and three more bits of each number: numpy, and so the summary
+            cache, knows no bfloat16.
+
+    Raises:
+        PrecisionError, SummaryDtypeError: an unknown precision or type.
+    """
+    default = "float32" if precision == "float32" else "float16"
+    return with_summary_dtype(cut_with_precision(cut, precision), summary_dtype or default)
+
+
+def cut_with_precision(cut: Cut, precision: str) -> Cut:
+    """The cut whose graphs compute in `precision`, with constants folded before that; the summary keeps its type.
+
+    Raises:
+        PrecisionError: an unknown precision.
+    """
+    check_precision(precision)
+    if precision == "float32":
+        return cut
+    scores = [tensor.name for tensor in cut.ranker.output]
+    return cut.with_graphs(
+        {name: with_precision(folded(part.graph), precision, part.probe, scores) for name, part in cut.parts.items()}
+    )
