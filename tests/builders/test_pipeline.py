@@ -17,7 +17,7 @@ def test_a_build_of_fewer_bits_fetches_no_data(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(build, "cut_ranker", lambda ranker: cut)
     monkeypatch.setattr(build, "prove", lambda cut: ())
     monkeypatch.setattr(build, "COMPARED_SEEDS", 1)
-    monkeypatch.setattr(build.Request, "narrow", lambda self, cut: with_summary_dtype(cut, "float16"))
+    monkeypatch.setattr(build, "narrowed", lambda cut, precision, dtype: with_summary_dtype(cut, "float16"))
     said: list[str] = []
     narrowed = build.build(build.Request("vista", precision="float16"), say=said.append).narrowed
     assert narrowed is not None
