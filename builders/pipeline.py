@@ -15,7 +15,7 @@ from cleave.builders.cut.item_catalogue import read_catalogue
 from cleave.builders.cut.item_table import id_tensor, with_item_table
 from cleave.builders.cut.narrow import narrowed
 from cleave.builders.cut.proof.item_table import check_item_table
-from cleave.builders.cut.proof.prove import Case, prove
+from cleave.builders.cut.proof.prove import Case, prove, referee_of
 from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
 from cleave.builders.passes.precision import rounded_to
@@ -41,6 +41,8 @@ class Request:
     summary_dtype: str | None = None
     """By default float16 where `precision` is of 16 bits, and else float32."""
     precision: str = "float32"
+    tolerance: float | None = None
+    """As of `builders.cut.proof.agreement.Referee`."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,15 @@ def build(request: Request, data: Path | None = None, say: Say = lambda line: No
     say(f"{ranker.name}: exporting and cutting")
     cut = cut_ranker(ranker)
     say(f"{ranker.name}: proving that the parts equal the whole")
-    cases = tuple(prove(cut))
+    referee = referee_of(cut, request.tolerance)
+    cases = tuple(prove(cut, referee=referee))
     num_items = None
     if request.catalogue is not None:
         say(f"{ranker.name}: running the item tower over the catalogue")
         items = read_catalogue(request.catalogue, ranker, id_tensor(ranker).name)
         num_items = len(items[id_tensor(ranker).name])
         tabled = with_item_table(cut, items)
-        check_item_table(tabled, items)
+        check_item_table(tabled, items, referee)
         cut = tabled
     narrow = narrowed(cut, request.precision, request.summary_dtype)
     if narrow is cut:

@@ -38,13 +38,20 @@ def models_of(cut: Cut) -> list[str]:
     return list(artifacts_of(cut))
 
 
-def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[str, BuiltPlan] | None = None) -> str:
+def write_repository(
+    cut: Cut,
+    folder: Path,
+    build_command: str,
+    plans: Mapping[str, BuiltPlan] | None = None,
+    tolerance: float | None = None,
+) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 
     Everything is written to a staging folder first and then renamed into place.
 
     Args:
         plans: the engines of the parts, by model; those of a previous build go with it.
+        tolerance: of the proof, where the build was told one; kept in the manifests.
 
     Returns:
         The fingerprint of the build.
@@ -56,7 +63,7 @@ def write_repository(cut: Cut, folder: Path, build_command: str, plans: Mapping[
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
     texts = _texts(cut, build_command, plans or {})
-    build = _Build(cut.ranker.name, fingerprint, build_command)
+    build = _Build(cut.ranker.name, fingerprint, build_command, tolerance)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as staging:
@@ -92,6 +99,7 @@ class _Build:
     ranker: str
     fingerprint: str
     command: str
+    tolerance: float | None
 
     def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, plan: BuiltPlan | None) -> None:
         """Write a model's graph, its engine and its manifest where it has them."""
@@ -110,6 +118,7 @@ class _Build:
             build_command=self.command,
             versions={package: version(package) for package in RECORDED_PACKAGES},
             plan=None if plan is None else plan.record,
+            tolerance=self.tolerance,
         )
         write_manifest(folder, manifest)
 

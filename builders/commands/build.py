@@ -36,9 +36,9 @@ OPTIONS = {
     "hardware_compatible": (TENSORRT,),
 }
 """Options that only some targets have."""
-OF_A_REPOSITORY = dict.fromkeys(("out", "data", "check"), (ONNX, TENSORRT))
+OF_A_REPOSITORY = dict.fromkeys(("out", "data", "check", "tolerance"), (ONNX, TENSORRT))
 """Options of targets that have to do with a model repository."""
-OF_A_BUILD = (*OPTIONS, "data")
+OF_A_BUILD = (*OPTIONS, "data", "tolerance")
 """Options that mean nothing where configs are only compared."""
 
 
@@ -75,6 +75,13 @@ def add_build(commands: Subparsers) -> None:
         metavar="DTYPE",
         help="float32, float16 or int8: the type the summary is kept in (default: float32, or float16 with a "
         "--precision of 16 bits)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="SHARE",
+        help="how far scores may be from those of torch, as a share of their spread (default: 1e-5, and up to 3e-4 "
+        "where torch's own rounding is as large against float64)",
     )
     add_data(parser, "for the test AUC of a build of fewer bits", "MovieLens-100k, if a command has fetched it")
     parser.add_argument(
@@ -114,7 +121,9 @@ def _build(options: argparse.Namespace) -> int:
 
     _check_options(options)
     sizes = parse_sizes(options.size)
-    request = build.Request(options.name, sizes, options.catalogue, options.summary_dtype, options.precision)
+    request = build.Request(
+        options.name, sizes, options.catalogue, options.summary_dtype, options.precision, options.tolerance
+    )
     if options.target == TENSORRT_CHECK:
         return _check_engines(options, build.cut_as_configured(request))
     folder = options.out or repository_folder(options.name, sizes)
@@ -125,7 +134,7 @@ def _build(options: argparse.Namespace) -> int:
     builder = _plan_builder(options) if options.target == TENSORRT else None
     built = build.build(request, options.data, lambda line: print(line, file=sys.stderr))
     plans = {} if builder is None else _plans(builder, built.cut)
-    fingerprint = repository.write_repository(built.cut, folder, _build_command(options), plans)
+    fingerprint = repository.write_repository(built.cut, folder, _build_command(options), plans, options.tolerance)
     print("\n".join([*_build_lines(built), *_plan_lines(plans)]))
     models = ", ".join(repository.models_of(built.cut))
     print(f"built {built.cut.ranker.name} {fingerprint[:12]} in {folder}: {models}")
@@ -256,6 +265,7 @@ def _build_command(options: argparse.Namespace) -> str:
     words += ["--catalogue", str(options.catalogue)] * bool(options.catalogue)
     words += ["--precision", options.precision] * (options.precision != "float32")
     words += ["--summary-dtype", options.summary_dtype] * bool(options.summary_dtype)
+    words += ["--tolerance", str(options.tolerance)] * (options.tolerance is not None)
     words += ["--target", options.target] * (options.target != ONNX)
     for option in OPTIONS:
         value = getattr(options, option)

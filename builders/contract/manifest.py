@@ -46,6 +46,8 @@ class Manifest:
     versions: dict[str, str]
     plan: EngineRecord | None = None
     """The engine beside the artifact, where one was built."""
+    tolerance: float | None = None
+    """How far scores may be from those of torch, as a share of their spread, where the build was told."""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

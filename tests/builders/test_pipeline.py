@@ -15,7 +15,7 @@ def test_a_build_of_fewer_bits_fetches_no_data(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "load_ranker", lambda name, sizes: cut.ranker)
     monkeypatch.setattr(build, "cut_ranker", lambda ranker: cut)
-    monkeypatch.setattr(build, "prove", lambda cut: ())
+    monkeypatch.setattr(build, "prove", lambda cut, **options: ())
     monkeypatch.setattr(build, "COMPARED_SEEDS", 1)
     monkeypatch.setattr(build, "narrowed", lambda cut, precision, dtype: with_summary_dtype(cut, "float16"))
     said: list[str] = []

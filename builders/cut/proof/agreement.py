@@ -2,26 +2,185 @@
 
 from __future__ import annotations
 
-from cleave.builders.contract.dtypes import TOLERANCES
-from cleave.builders.errors import CheckError
-from cleave.builders.onnx_graph.compare import largest_difference
-from cleave.builders.onnx_graph.random_inputs import Arrays
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleave.builders.cut.proof.double import DoubleModule
+from cleave.builders.cut.proof.truth import torch_outputs
+from cleave.builders.errors import BuilderError, CheckError
+from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
+from cleave.builders.spec import Ranker
+
+LEAST = 1e-5
+"""Of the spread of the scores: so much is always allowed."""
+MOST = {"float32": 3e-4, "float16": 2e-2, "bfloat16": 1e-1}
+"""Of the spread of the scores, by the precision of the module: never more is allowed, however far torch itself is."""
+FACTOR = 4
+"""A score may be so many times as far from float64 as those of torch are."""
+LAST_DIGITS = 8 * float(np.finfo(np.float32).epsneg)
+"""Of the largest score, always allowed: what scores far from zero lose by being written down."""
+
+SAMPLED_USERS, LONGEST_SAMPLE = 8, 32
+"""Over which the usual spread is taken: users, and the size of each axis where its `opt` is larger."""
 
 
 class ParityError(CheckError):
     """Two ways to compute the same scores differ."""
 
 
-def check_equal(expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
-    """The largest difference of any output, relative to values above 1.
+@dataclass(frozen=True)
+class Agreement:
+    """How far two ways to compute the same scores are apart."""
 
-    Raises:
-        ParityError: it is too large; `where` begins the message, `remedy` ends it.
+    difference: float
+    """The largest, in units of the spread of the scores; infinite where shapes differ or a score is NaN."""
+    disagreement: str | None
+    """In words where it is too large: the output, the place, what was expected and got. None if the scores agree."""
+
+
+class Referee:
+    """Says whether scores are as good as those of the torch module.
+
+    Differences are measured against the *spread* of the scores: their standard deviation over the users and candidates
+    that are compared, or over a sample of users where that is larger, as a score alone has no spread. A ranking does
+    not change by what is small against it, whether scores are of the order of 1e-6 or of 1e6.
+
+    Scores agree within 1e-5 of the spread. Where they are further apart float64 is the referee: the module runs in it
+    on the same inputs, and a score may be 4 times as far from float64, or from torch, as torch's own scores are from
+    float64; but no further than 3e-4 of the spread (0.02 and 0.1 for a module that computes in float16 and bfloat16),
+    which is also what a module gets that does not run in float64. Eight units in the last place of the largest score
+    come on top. Where torch's own score is not finite nothing is compared.
+
+    So the rounding of float32 passes, in sums over any number of events, and 1e-3 of the spread does not: scores of a
+    wrong cut are off by about as much as they spread. A value on the edge of a bucket falls to one side in float32 and
+    to the other in float64: either is right.
     """
-    largest = 0.0
-    for name, values in expected.items():
-        found = largest_difference(name, values, got[name])
-        if said := found.beyond(TOLERANCES["float32"]):
-            raise ParityError(f"{where}: {said}; {remedy}")
-        largest = max(largest, found.size)
-    return largest
+
+    def __init__(self, ranker: Ranker, precision: str = "float32", tolerance: float | None = None) -> None:
+        """
+        Args:
+            ranker: with its id ranges filled in.
+            precision: the narrowest that the module computes in, a key of `MOST`.
+            tolerance: what is allowed instead, in units of the spread, without float64 being asked.
+
+        Raises:
+            BuilderError: `tolerance` is not a positive number.
+        """
+        if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
+            raise BuilderError(
+                f"--tolerance: expected a positive share of the spread of the scores, got {tolerance:g}; leave it out "
+                f"for {LEAST:g}, and up to {MOST['float32']:g} where torch itself rounds as much"
+            )
+        self.tolerance = tolerance
+        self.most_allowed = LEAST if tolerance is None else tolerance
+        """The most that was allowed so far, in units of the spread."""
+        self.largest = 0.0
+        """The largest difference so far that was no disagreement, in the same units."""
+        self._ranker = ranker
+        self._ceiling = MOST[precision]
+        self._double = DoubleModule(ranker)
+        self._usual: dict[str, float] | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the module does not run in float64, where that was needed; None otherwise."""
+        return self._double.refusal
+
+    def check(self, inputs: Arrays, expected: Arrays, got: Arrays, where: str, remedy: str) -> float:
+        """The largest difference of any output, in units of the spread.
+
+        Args:
+            inputs, expected, got: as of `agreement`.
+            where: begins the message of the error; `remedy` ends it.
+
+        Raises:
+            ParityError: the outputs disagree.
+        """
+        found = self.agreement(inputs, expected, got)
+        if found.disagreement is not None:
+            raise ParityError(f"{where}: {found.disagreement}; {remedy}")
+        return found.difference
+
+    def agreement(self, inputs: Arrays, expected: Arrays, got: Arrays) -> Agreement:
+        """How far outputs are apart.
+
+        Args:
+            inputs: of the module, for which it gives outputs of the shapes of `expected`.
+            expected: the outputs of the module, or what was found equal to them, by name.
+            got: what is in question.
+        """
+        largest = 0.0
+        for name, values in expected.items():
+            if values.shape != got[name].shape:
+                return Agreement(math.inf, f"output {name!r}: expected shape {values.shape}, got {got[name].shape}")
+            scores = _Scores(values, self._usual_spread(name))
+            apart, allowed, said = scores.distance(got[name]), self.tolerance or LEAST, ""
+            if self.tolerance is None and scores.is_beyond(apart, allowed):
+                apart, allowed, said = self._hear_float64(name, scores, inputs, got[name], apart)
+            if scores.is_beyond(apart, allowed):
+                return Agreement(scores.in_spreads(apart), scores.words(name, got[name], apart, allowed) + said)
+            self.most_allowed = max(self.most_allowed, allowed)
+            largest = max(largest, scores.in_spreads(apart))
+        self.largest = max(self.largest, largest)
+        return Agreement(largest, None)
+
+    def _hear_float64(
+        self, name: str, scores: _Scores, inputs: Arrays, got: AnyArray, apart: AnyArray
+    ) -> tuple[AnyArray, float, str]:
+        """Distances to whatever is nearest of torch and float64, what is allowed, and what to say of it."""
+        exact = self._double(inputs)
+        if exact is None:
+            return apart, self._ceiling, f" (the module does not run in float64: {self.refusal})"
+        torch_apart = _Scores(exact[name], scores.usual).distance(torch_outputs(self._ranker, inputs)[name])
+        own = scores.in_spreads(torch_apart)
+        nearest = np.minimum(apart, np.abs(got.astype(np.float64) - exact[name]))
+        allowed = min(max(FACTOR * own, LEAST), self._ceiling)
+        return np.where(np.isnan(nearest), apart, nearest), allowed, f", as torch is {own:.2g} from float64"
+
+    def _usual_spread(self, name: str) -> float:
+        if self._usual is None:
+            sizes = {axis.name: max(axis.min, min(axis.opt, LONGEST_SAMPLE)) for axis in self._ranker.axes}
+            sample = draw_inputs(self._ranker, sizes, SAMPLED_USERS, np.random.default_rng(0))
+            outputs = torch_outputs(self._ranker, sample)
+            self._usual = {each: _Scores(values, 0.0).spread for each, values in outputs.items()}
+        return self._usual[name]
+
+
+class _Scores:
+    """The scores that are expected, and the unit in which distances from them are measured."""
+
+    def __init__(self, expected: AnyArray, usual: float) -> None:
+        self.expected = expected.astype(np.float64)
+        self.usual = usual
+        self.finite = np.isfinite(self.expected)
+        finite = self.expected[self.finite]
+        self.spread = max(usual, float(finite.std())) if finite.size else usual
+        self.last_digits = LAST_DIGITS * float(np.abs(finite).max(initial=0.0))
+
+    def distance(self, got: AnyArray) -> AnyArray:
+        """Of every score; infinite where one is not finite that should be, zero where none is expected."""
+        apart: AnyArray = np.abs(
+            got.astype(np.float64) - self.expected, where=self.finite, out=np.zeros_like(self.expected)
+        )
+        return np.where(np.isnan(apart), np.inf, apart)
+
+    def is_beyond(self, apart: AnyArray, allowed: float) -> bool:
+        """Whether a distance is larger than `allowed` spreads."""
+        return bool((apart > allowed * self.spread + self.last_digits).any())
+
+    def in_spreads(self, apart: AnyArray) -> float:
+        """The largest distance in units of the spread; where scores do not spread at all, of the largest score."""
+        largest = float(apart.max(initial=0.0))
+        unit = self.spread or self.last_digits / LAST_DIGITS
+        return largest / unit if unit else math.inf if largest else 0.0
+
+    def words(self, name: str, got: AnyArray, apart: AnyArray, allowed: float) -> str:
+        """Where the largest distance is, and what it is."""
+        place = np.unravel_index(int(np.argmax(apart)), apart.shape)
+        return (
+            f"output {name!r} at {list(map(int, place))}: expected {self.expected[place]:.7g}, got "
+            f"{float(got[place]):.7g}, a difference of {self.in_spreads(apart):.2g} of the spread of the scores, "
+            f"{self.spread:.2g}, where {allowed:.2g} is allowed"
+        )

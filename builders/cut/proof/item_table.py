@@ -7,17 +7,18 @@ import numpy as np
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_table import id_tensor
-from cleave.builders.cut.proof.agreement import check_equal
+from cleave.builders.cut.proof.agreement import Referee
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 
 
-def check_item_table(cut: Cut, items: Arrays, seed: int = 0) -> None:
+def check_item_table(cut: Cut, items: Arrays, referee: Referee, seed: int = 0) -> None:
     """Check that a scorer with an item table scores as the whole model does: known items, unknown ones, and both.
 
     Args:
         cut: with the table in its scorer.
         items: the catalogue, every candidate input by name, `[items, ...]`.
+        referee: of the cut.
 
     Raises:
         ParityError: a score differs.
@@ -37,7 +38,8 @@ def check_item_table(cut: Cut, items: Arrays, seed: int = 0) -> None:
                 drawn = np.asarray(int(values.max()) + 1 + rng.integers(0, count, shape), drawn.dtype)
             chosen = known.reshape(*shape, *[1] * (drawn.ndim - 2))
             inputs[name] = np.where(chosen, values[rows], drawn)
-        check_equal(
+        referee.check(
+            inputs,
             whole(inputs),
             parts(inputs),
             f"ranker {ranker.name!r}: item table, {share:.0%} of the candidates in it",

@@ -9,10 +9,11 @@ import numpy as np
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
-from cleave.builders.cut.proof.agreement import ParityError, check_equal
+from cleave.builders.cut.proof.agreement import ParityError, Referee
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs, pad_tail, repeated_for_candidates
 from cleave.builders.onnx_graph.session import OnnxRunner
+from cleave.builders.passes.precision import precision_of
 from cleave.builders.spec import Axis, Ranker
 
 PROPERTY_CANDIDATES = 5
@@ -20,8 +21,10 @@ PROPERTY_LENGTH = 7
 """Sizes at which joint scoring and padding are checked: every way to break them shows at any size."""
 
 
-EXPORTER = "the exporter changed the model; look for control flow that depends on data or sizes"
-"""Python's `if` on a size is exported as the branch that a small example took."""
+EXPORTER = (
+    "the graph that torch.onnx.export wrote is not this module: it has one branch of an `if` on sizes or values, or "
+    "an operator that is written as others"
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,12 @@ class Case:
     difference: float
 
 
-def prove(cut: Cut, seed: int = 0) -> list[Case]:
+def referee_of(cut: Cut, tolerance: float | None = None) -> Referee:
+    """What decides whether scores are as good as those of the module of a cut."""
+    return Referee(cut.ranker, precision_of(cut.whole), tolerance)
+
+
+def prove(cut: Cut, seed: int = 0, referee: Referee | None = None) -> list[Case]:
     """Check a cut on random inputs and return the cases compared.
 
     Raises:
@@ -45,7 +53,8 @@ def prove(cut: Cut, seed: int = 0) -> list[Case]:
     """
     whole = OnnxRunner(cut.whole)
     rng = np.random.default_rng(seed)
-    check_whole(cut.ranker, whole, rng)
+    referee = referee or referee_of(cut)
+    check_whole(cut.ranker, whole, referee, rng)
     parts = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
     cases = []
     of_ranker = f"ranker {cut.ranker.name!r}"
@@ -53,15 +62,18 @@ def prove(cut: Cut, seed: int = 0) -> list[Case]:
         inputs = draw_inputs(cut.ranker, sizes, batch, rng, padded=batch > 1)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
         expected = whole(inputs)
-        check_equal(torch_outputs(cut.ranker, inputs), expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
-        difference = check_equal(
+        true = torch_outputs(cut.ranker, inputs)
+        referee.check(inputs, true, expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
+        difference = referee.check(
+            inputs,
             expected,
             parts(inputs),
             f"{of_ranker}: history encoder then candidate scorer ({where})",
             "the cut is wrong for this graph; please report it with the model",
         )
         if batch > 1:  # one user is encoded alone as it is
-            check_equal(
+            referee.check(
+                inputs,
                 expected,
                 parts.with_users_apart(inputs),
                 f"{of_ranker}: summaries encoded one user at a time ({where})",
@@ -71,7 +83,7 @@ def prove(cut: Cut, seed: int = 0) -> list[Case]:
     return cases
 
 
-def check_whole(ranker: Ranker, whole: OnnxRunner, rng: np.random.Generator) -> None:
+def check_whole(ranker: Ranker, whole: OnnxRunner, referee: Referee, rng: np.random.Generator) -> None:
     """Check the graph of the whole model against torch, candidate by candidate, and with padding.
 
     Raises:
@@ -84,14 +96,9 @@ def check_whole(ranker: Ranker, whole: OnnxRunner, rng: np.random.Generator) -> 
     expected, exported = torch_outputs(ranker, inputs), whole(inputs)
     _check_finite(ranker, expected)
     _check_finite(ranker, exported)
-    check_equal(
-        expected,
-        exported,
-        f"ranker {ranker.name!r}: ONNX against torch",
-        EXPORTER,
-    )
-    _check_joint(ranker, whole, sizes, rng)
-    _check_padding(ranker, whole, inputs)
+    referee.check(inputs, expected, exported, f"ranker {ranker.name!r}: ONNX against torch", EXPORTER)
+    _check_joint(ranker, whole, referee, sizes, rng)
+    _check_padding(ranker, whole, referee, inputs)
 
 
 def _with_empty_history(ranker: Ranker, inputs: Arrays) -> Arrays:
@@ -118,19 +125,22 @@ def _check_finite(ranker: Ranker, outputs: Arrays) -> None:
             )
 
 
-def _check_joint(ranker: Ranker, whole: OnnxRunner, sizes: Mapping[str, int], rng: np.random.Generator) -> None:
+def _check_joint(
+    ranker: Ranker, whole: OnnxRunner, referee: Referee, sizes: Mapping[str, int], rng: np.random.Generator
+) -> None:
     inputs = draw_inputs(ranker, sizes, 1, rng)
     together = whole(inputs)
     alone = whole(repeated_for_candidates(ranker, inputs))
-    check_equal(
-        {name: np.swapaxes(scores, 0, 1) for name, scores in alone.items()},
+    referee.check(
+        inputs,
         together,
-        f"ranker {ranker.name!r}: candidates scored together against one by one",
+        {name: np.swapaxes(scores, 0, 1) for name, scores in alone.items()},
+        f"ranker {ranker.name!r}: candidates scored one by one against together",
         "candidates see each other, or the history sees them; mask attention so that neither reads a candidate",
     )
 
 
-def _check_padding(ranker: Ranker, whole: OnnxRunner, inputs: Arrays) -> None:
+def _check_padding(ranker: Ranker, whole: OnnxRunner, referee: Referee, inputs: Arrays) -> None:
     expected = whole(inputs)
     for axis in ranker.axes:
         size = next(
@@ -139,7 +149,8 @@ def _check_padding(ranker: Ranker, whole: OnnxRunner, inputs: Arrays) -> None:
         if size == axis.max:
             continue
         padded = {tensor.name: _padded(tensor.axes, axis, inputs[tensor.name], tensor.pad) for tensor in ranker.inputs}
-        check_equal(
+        referee.check(
+            inputs,
             expected,
             {
                 tensor.name: _cut_back(tensor.axes, axis, scores, size)

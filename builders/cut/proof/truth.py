@@ -10,7 +10,12 @@ from cleave.builders.spec import Ranker
 
 def torch_outputs(ranker: Ranker, inputs: Arrays) -> Arrays:
     """The outputs of the module by name."""
+    return outputs_of_module(ranker.module, ranker, inputs)
+
+
+def outputs_of_module(module: torch.nn.Module, ranker: Ranker, inputs: Arrays) -> Arrays:
+    """The outputs of a module that takes and gives what that of the ranker does, by name."""
     with torch.no_grad():
-        outputs = ranker.module.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        outputs = module.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
     return {tensor.name: value.numpy() for tensor, value in zip(ranker.output, outputs, strict=True)}

@@ -13,6 +13,7 @@ from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_table import ItemTableError, id_tensor, split_item_tower, with_item_table
 from cleave.builders.cut.proof.agreement import ParityError
 from cleave.builders.cut.proof.item_table import check_item_table
+from cleave.builders.cut.proof.prove import referee_of
 from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
@@ -91,10 +92,11 @@ def test_a_table_of_other_features_is_found_by_the_check() -> None:
     cut = zoo_cut("append")
     items = catalogue(cut)
     tabled = with_item_table(cut, items)
-    check_item_table(tabled, items)
+    referee = referee_of(cut)
+    check_item_table(tabled, items, referee)
     other = items | {"candidate_genres": items["candidate_genres"] + 1}
     with pytest.raises(ParityError, match="item table"):
-        check_item_table(tabled, other)
+        check_item_table(tabled, other, referee)
 
 
 def test_bytes_of_a_row_are_those_of_the_table() -> None:

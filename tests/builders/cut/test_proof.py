@@ -81,10 +81,12 @@ def refused(made: Cut) -> str:
 
 
 def test_a_graph_that_is_not_the_module() -> None:
-    message = refused(cut(MASKED_SUM, lambda **inputs: masked_sum(**inputs) + 1e-3, **ZERO))
+    message = refused(cut(MASKED_SUM, lambda **inputs: masked_sum(**inputs) + 1e-2, **ZERO))
     assert message.startswith("ranker 'small': ONNX against torch: output 'scores' at [")
     assert re.search(
-        r"expected \S+, got \S+, a difference of \S+ where 1e-05 is allowed; the exporter changed", message
+        r"expected \S+, got \S+, a difference of \S+ of the spread of the scores, \S+, where 1e-05 is allowed, "
+        r"as torch is \S+ from float64; the graph that torch.onnx.export wrote is not this module",
+        message,
     )
 
 
@@ -120,7 +122,7 @@ def test_a_softmax_over_candidates() -> None:
 
     body = MASKED_SUM.replace("scores =", "logits =") + "scores = Softmax<axis=1>(logits)"
     message = refused(cut(body, shares, **ZERO))
-    assert message.startswith("ranker 'small': candidates scored together against one by one: output 'scores' at [")
+    assert message.startswith("ranker 'small': candidates scored one by one against together: output 'scores' at [")
     assert "candidates see each other, or the history sees them; mask attention so that neither" in message
 
 
@@ -128,7 +130,7 @@ def test_attention_among_candidates_is_refused() -> None:
     """Self-attention append: candidates are keys for each other (papers.md, section 1)."""
     made = cut_ranker(randomized(self_attention_append(NUM_ITEMS)))
     with pytest.raises(
-        ParityError, match=r"candidates scored together against one by one: .* candidates see each other"
+        ParityError, match=r"candidates scored one by one against together: .* candidates see each other"
     ):
         prove(made)
 
@@ -241,7 +243,9 @@ def test_a_graph_that_fails_at_the_longest_history() -> None:
 
 def test_outputs_of_another_shape() -> None:
     message = refused(cut(MASKED_SUM, lambda **inputs: masked_sum(**inputs)[:, :-1], **ZERO))
-    assert "output 'scores': expected shape (3, 4), got (3, 5); the exporter changed the model" in message
+    assert (
+        "output 'scores': expected shape (3, 4), got (3, 5); the graph that torch.onnx.export wrote is not" in message
+    )
 
 
 @pytest.mark.parametrize("name", ["append", "vista"])
