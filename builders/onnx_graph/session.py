@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ import onnx
 import onnxruntime
 
 from cleave.builders.errors import BuilderError
+from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays
+from cleave.builders.onnx_graph.scopes import scope_of
 
 
 class RunError(BuilderError):
@@ -20,15 +23,25 @@ class OnnxRunner:
     """A graph ready to run; takes what it needs from a larger set of inputs by name."""
 
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str] | None = None, optimized: bool = True) -> None:
-        """`outputs`: names to compute, by default the graph's outputs; `optimized`: let ONNX Runtime fuse nodes."""
+        """
+        Args:
+            outputs: names to compute, by default the graph's outputs.
+            optimized: let ONNX Runtime fuse nodes.
+
+        Raises:
+            RunError: names the node that ONNX Runtime cannot run, and the types that it computes with.
+        """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
         options.enable_cpu_mem_arena = False  # the largest shapes are run once and need not stay reserved
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has a class for each status and no common one
+            raise RunError(_refusal(model, " ".join(str(error).split()))) from error
         self.inputs = [tensor.name for tensor in self._session.get_inputs()]
         self.outputs = list(outputs or (tensor.name for tensor in self._session.get_outputs()))
 
@@ -48,3 +61,23 @@ class OnnxRunner:
                 "to max of each axis, or narrow the axis"
             ) from error
         return dict(zip(self.outputs, results, strict=True))
+
+
+_NODE = re.compile(r"node with name '([^']+)'|in node \(([^)]+)\)")
+
+
+def _refusal(model: onnx.ModelProto, reason: str) -> str:
+    """Why a graph cannot be loaded: the node that ONNX Runtime names, if it names one, and its types."""
+    found = _NODE.search(reason)
+    node = next((node for node in model.graph.node if found and node.name in found.groups()), None)
+    if node is None:
+        return f"ONNX Runtime cannot load the exported graph: {reason}; write the module with other operators or types"
+    types = element_types(model)
+    kinds = [onnx.TensorProto.DataType.Name(types[name]).lower() for name in node.input if name in types]
+    remedy = f"write module {scope_of(node)!r} with another operator, or in another type"
+    if "bfloat16" in kinds:
+        remedy = "keep the module in float32 (module.float()), and let --precision write bfloat16 into engines"
+    return (
+        f"{node.name}: ONNX Runtime has no {node.op_type} of {', '.join(dict.fromkeys(kinds))} on a CPU ({reason}); "
+        f"{remedy}"
+    )

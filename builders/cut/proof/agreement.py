@@ -133,11 +133,11 @@ class Referee:
         exact = self._double(inputs)
         if exact is None:
             return apart, self._ceiling, f" (the module does not run in float64: {self.refusal})"
-        torch_apart = _Scores(exact[name], scores.usual).distance(torch_outputs(self._ranker, inputs)[name])
-        own = scores.in_spreads(torch_apart)
-        nearest = np.minimum(apart, np.abs(got.astype(np.float64) - exact[name]))
+        of_float64 = _Scores(np.where(scores.finite, exact[name], np.inf), scores.usual)
+        own = scores.in_spreads(of_float64.distance(torch_outputs(self._ranker, inputs)[name]))
+        nearest = np.minimum(apart, of_float64.distance(got))
         allowed = min(max(FACTOR * own, LEAST), self._ceiling)
-        return np.where(np.isnan(nearest), apart, nearest), allowed, f", as torch is {own:.2g} from float64"
+        return nearest, allowed, f", as torch is {own:.2g} from float64"
 
     def _usual_spread(self, name: str) -> float:
         if self._usual is None:
@@ -160,11 +160,10 @@ class _Scores:
         self.last_digits = LAST_DIGITS * float(np.abs(finite).max(initial=0.0))
 
     def distance(self, got: AnyArray) -> AnyArray:
-        """Of every score; infinite where one is not finite that should be, zero where none is expected."""
-        apart: AnyArray = np.abs(
-            got.astype(np.float64) - self.expected, where=self.finite, out=np.zeros_like(self.expected)
-        )
-        return np.where(np.isnan(apart), np.inf, apart)
+        """Of every score; infinite where one is NaN that should be a number, zero where any will do."""
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(got.astype(np.float64) - self.expected)
+        return np.where(self.finite, np.where(np.isnan(apart), np.inf, apart), 0.0)
 
     def is_beyond(self, apart: AnyArray, allowed: float) -> bool:
         """Whether a distance is larger than `allowed` spreads."""
