@@ -79,6 +79,4 @@ def arms_table(timings: Sequence[ArmTiming]) -> str:
         ]
         for timing in timings
     ]
-    return text_table(
-        ["arm", "what the server runs", "p50", "candidates/s", "ratio", "by FLOPs"], rows, "llrrrr"
-    )
+    return text_table(["arm", "what the server runs", "p50", "candidates/s", "ratio", "by FLOPs"], rows, "llrrrr")
