@@ -19,10 +19,10 @@ from cleave.builders.contract.manifest import Manifest, fingerprint_of, write_ma
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.files import sha256_of, write_text
-from cleave.builders.names import CONFIG_FILE, ONNX_FILE, TENSORRT_CONFIG_FILE, VERSION_FOLDER
-from cleave.builders.targets.tensorrt.build import BuiltPlan
-from cleave.builders.targets.tensorrt.config import tensorrt_configs
-from cleave.builders.triton.configs import configs, texts_of
+from cleave.builders.names import ONNX_FILE, VERSION_FOLDER
+from cleave.builders.targets.registry import TARGETS
+from cleave.builders.targets.target import Built, BuiltEngine
+from cleave.builders.triton.configs import texts_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.triton.rules import check_configs
 
@@ -39,18 +39,14 @@ def models_of(cut: Cut) -> list[str]:
 
 
 def write_repository(
-    cut: Cut,
-    folder: Path,
-    build_command: str,
-    plans: Mapping[str, BuiltPlan] | None = None,
-    tolerance: float | None = None,
+    cut: Cut, folder: Path, build_command: str, built: Built | None = None, tolerance: float | None = None
 ) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 
     Everything is written to a staging folder first and then renamed into place.
 
     Args:
-        plans: the engines of the parts, by model; those of a previous build go with it.
+        built: what a target made of the cut; the engines of a previous build go with it.
         tolerance: of the proof, where the build was told one; kept in the manifests.
 
     Returns:
@@ -62,33 +58,34 @@ def write_repository(
     """
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
-    texts = _texts(cut, build_command, plans or {})
+    texts = _texts(cut, build_command, built)
     build = _Build(cut.ranker.name, fingerprint, build_command, tolerance)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as staging:
             for model, onnx_model in artifacts.items():
-                build.write_version(staging / model / VERSION_FOLDER, onnx_model, (plans or {}).get(model))
+                engine = None if built is None else built.engines.get(model)
+                build.write_version(staging / model / VERSION_FOLDER, onnx_model, engine)
                 for file, text in texts[model].items():
                     write_text(staging / model / file, text)
-            _swap_in(staging, folder, list(texts))
+            _swap_in(staging, folder, {model: list(files) for model, files in texts.items()})
     except OSError as error:
         raise RepositoryError(f"model repository {str(folder)!r}: {error}; choose another with --out") from error
     return fingerprint
 
 
-def _texts(cut: Cut, build_command: str, plans: Mapping[str, BuiltPlan]) -> dict[str, dict[str, str]]:
-    """The text of each config file of each model.
+def _texts(cut: Cut, build_command: str, built: Built | None = None) -> dict[str, dict[str, str]]:
+    """The text of each config file of each model: every target's, with the engines that one of them built.
 
     Raises:
-        ConfigError: they break a rule of `cleave.builders.triton.rules`.
+        ConfigError: they break a rule.
     """
     texts: dict[str, dict[str, str]] = {}
-    engines = tensorrt_configs(cut, {model: plan.profiles for model, plan in plans.items()})
-    for file, made in ((CONFIG_FILE, configs(cut)), (TENSORRT_CONFIG_FILE, engines)):
-        check_configs(made)
+    for target in TARGETS.values():
+        made = built.configs if built is not None and built.target == target.name else target.configs(cut)
+        check_configs(made, target.rules())
         for model, text in texts_of(made, build_command).items():
-            texts.setdefault(model, {})[file] = text
+            texts.setdefault(model, {})[target.config_file] = text
     return texts
 
 
@@ -101,14 +98,14 @@ class _Build:
     command: str
     tolerance: float | None
 
-    def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, plan: BuiltPlan | None) -> None:
+    def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, engine: BuiltEngine | None) -> None:
         """Write a model's graph, its engine and its manifest where it has them."""
         folder.mkdir(parents=True)
         artifact = folder / ONNX_FILE
         if onnx_model is not None:
             artifact.write_bytes(onnx_model.SerializeToString(deterministic=True))
-        if plan is not None:
-            (folder / plan.record.file).write_bytes(plan.engine)
+        if engine is not None:
+            (folder / engine.record.file).write_bytes(engine.engine)
         manifest = Manifest(
             model=folder.parent.name,
             ranker=self.ranker,
@@ -117,7 +114,7 @@ class _Build:
             sha256=None if onnx_model is None else sha256_of(artifact),
             build_command=self.command,
             versions={package: version(package) for package in RECORDED_PACKAGES},
-            plan=None if plan is None else plan.record,
+            plan=None if engine is None else engine.record,
             tolerance=self.tolerance,
         )
         write_manifest(folder, manifest)
@@ -133,26 +130,27 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _swap_in(staging: Path, folder: Path, models: Sequence[str]) -> None:
+def _swap_in(staging: Path, folder: Path, config_files: Mapping[str, Sequence[str]]) -> None:
     """Put what is staged in the place of the previous build, or undo it all.
 
     Every previous version leaves before the first new one comes: where the process is killed in between, and nothing
     can be undone, models are refused for the version that they lack, and no parts of two builds meet.
+
+    Args:
+        config_files: of each model, in its folder.
     """
     with contextlib.ExitStack() as undo:
-        for model in models:
-            if not (folder / model).exists():
-                undo.callback(_remove_if_empty, folder / model)
-                (folder / model).mkdir()
-            if not (folder / model / TENSORRT_CONFIG_FILE).parent.exists():
-                undo.callback(_remove_if_empty, (folder / model / TENSORRT_CONFIG_FILE).parent)
-                (folder / model / TENSORRT_CONFIG_FILE).parent.mkdir()
+        for model, files in config_files.items():
+            for place in dict.fromkeys([folder / model, *((folder / model / file).parent for file in files)]):
+                if not place.exists():
+                    undo.callback(_remove_if_empty, place)
+                    place.mkdir()
             _move(folder / model / VERSION_FOLDER, staging / f"{model}.previous", undo)
-        for model in models:
-            for file in (CONFIG_FILE, TENSORRT_CONFIG_FILE):
+        for model, files in config_files.items():
+            for file in files:
                 _move(folder / model / file, staging / f"{model}.previous.{Path(file).name}", undo)
                 _move(staging / model / file, folder / model / file, undo)
-        for model in models:
+        for model in config_files:
             _move(staging / model / VERSION_FOLDER, folder / model / VERSION_FOLDER, undo)
         undo.pop_all()
 
@@ -176,7 +174,7 @@ def _remove_if_empty(folder: Path) -> None:
 def config_differences(cut: Cut, folder: Path, build_command: str) -> str:
     """What differs between the configs of a folder and those that a build would write; empty if nothing does."""
     lines: list[str] = []
-    for model, texts in _texts(cut, build_command, {}).items():
+    for model, texts in _texts(cut, build_command).items():
         for name, text in texts.items():
             file = folder / model / name
             found = file.read_text() if file.is_file() else ""

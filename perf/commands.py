@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import shlex
 import sys
 from collections.abc import Iterable
@@ -10,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleave.builders.contract.location import parse_sizes, repository_folder
-from cleave.options import add_built_sizes, add_data, add_model, add_repository, add_size, add_url_or_start
+from cleave.builders.targets.registry import TARGETS
+from cleave.options import add_built_sizes, add_data, add_json, add_model, add_repository, add_size, add_url_or_start
 
 if TYPE_CHECKING:
     from cleave.perf.claims.papers import Claim
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-DEMO_USER = 13
-"""One of the users of MovieLens-100k with the longest histories: 636 ratings."""
-DEMO_CANDIDATES = 256
+DEMO_USER = 42
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -118,21 +119,35 @@ def _add_verify(commands: Subparsers) -> None:
     )
     add_model(parser)
     add_built_sizes(parser)
+    verified = [name for name, target in TARGETS.items() if target.runner_from_file is not None]
     parser.add_argument(
-        "--target", choices=("tensorrt",), default="tensorrt", help="what is verified (default: tensorrt)"
+        "--target", choices=verified, default=verified[0], help="whose engines are verified (default: %(default)s)"
     )
     add_repository(parser)
     add_url_or_start(parser)
+    add_json(parser, "what was `verified`, and the `failure` that ended it, or null")
     parser.set_defaults(run=_verify)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from cleave.builders.load import load_ranker  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.targets.tensorrt.verify import VerifyError  # noqa: PLC0415
     from cleave.perf.verify import verify  # noqa: PLC0415
 
     sizes = parse_sizes(options.size)
     repository = options.repository or repository_folder(options.name, sizes)
-    verify(load_ranker(options.name, sizes), repository, options.url, lambda line: print(line, flush=True))
+    found, failure = [], None
+    try:
+        for each in verify(load_ranker(options.name, sizes), repository, TARGETS[options.target], options.url):
+            found.append(each)
+            print(each, file=sys.stderr if options.json else sys.stdout, flush=True)
+    except VerifyError as error:
+        failure = error
+    if options.json:
+        verified = [dataclasses.asdict(each) for each in found]
+        print(json.dumps({"verified": verified, "failure": None if failure is None else str(failure)}, indent=2))
+    if failure is not None:
+        raise failure
     return 0
 
 
@@ -145,23 +160,13 @@ def _add_demo(commands: Subparsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", nargs="?", default="append", help="a zoo model (default: append)")
     parser.add_argument("--user", type=int, default=DEMO_USER, metavar="ID", help=f"default: {DEMO_USER}")
-    parser.add_argument(
-        "--candidates",
-        type=int,
-        default=DEMO_CANDIDATES,
-        metavar="M",
-        help=f"films of the requests that are timed (default: {DEMO_CANDIDATES})",
-    )
     parser.add_argument("--top", type=int, default=10, metavar="N", help="films to print (default: 10)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, metavar="K", help="rounds in which the arms take turns (default: 3)"
-    )
+    parser.add_argument("--rounds", type=int, default=3, metavar="K", help="turns of each arm (default: 3)")
     add_data(parser)
     parser.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from cleave.perf.demo import DemoOptions, run_demo  # noqa: PLC0415
+    from cleave.perf.demo import run_demo  # noqa: PLC0415
 
-    run_demo(DemoOptions(options.name, options.user, options.candidates, options.top, options.rounds, options.data))
-    return 0
+    return run_demo(options.name, options.user, options.top, options.rounds, options.data)

@@ -4,95 +4,87 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
-from tritonclient.utils import InferenceServerException
 
 from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.cut.proof.truth import torch_outputs
-from cleave.builders.names import HIT, PLAN_PLATFORM, SUMMARY_STATUS, TENSORRT_CONFIG
+from cleave.builders.names import HIT, PLAN_PLATFORM, SUMMARY_STATUS
 from cleave.builders.onnx_graph.compare import largest_difference
 from cleave.builders.predict.arms import TRITON_ARMS, Arm
 from cleave.builders.spec import Ranker
+from cleave.builders.targets.target import Target
 from cleave.builders.targets.tensorrt.verify import (
-    Case,
+    EngineCase,
     Verified,
     VerifyError,
     cases_for,
-    engine_from_file,
-    parts_of_repository,
-    verify_parts,
+    engines_of_repository,
+    verify_engines,
 )
 from cleave.perf.arms import DEADLINE_S, ArmClient, RankRequest, request_from_arrays, rows_of
 from cleave.perf.errors import PerfError
-from cleave.perf.run.server import server_with_store
+from cleave.perf.run.server import platform_of, server_with_store
 from cleave.serving.server.loaded_models import check_models, models_of
 
 VERIFY_USER = "cleave-verify"
 """Whose summaries are kept and forgotten again."""
 
 
-def verify(ranker: Ranker, repository: Path, url: str | None, say: Callable[[str], None]) -> None:
-    """Verify the engines of a ranker on this machine's GPU, and what a server makes of them.
+def verify(ranker: Ranker, repository: Path, target: Target, url: str | None) -> Iterator[Verified]:
+    """Verify the engines of a ranker on this machine, and what a server makes of them; yields as they are done.
 
     Args:
+        target: one that has engines.
         url: gRPC of a server that serves this repository; by default one is started.
-        say: told what was verified.
 
     Raises:
         VerifyError: names the first output that differs, where, and by how much.
         ManifestError: the engines are not fit to be served here.
         PerfError: the server runs no engines.
     """
-    models = models_of(repository, ranker.name, TENSORRT_CONFIG)
-    manifests = check_models(repository, models, TENSORRT_CONFIG).manifests
-    parts = parts_of_repository(repository, manifests, engine_from_file)
-    cases = cases_for(ranker, parts)
-    for verified in verify_parts(parts, cases):
-        say(str(verified))
+    assert target.runner_from_file is not None, f"{target.name} has no engines"
+    models = models_of(repository, ranker.name, target.config_name)
+    manifests = check_models(repository, models, target.config_name).manifests
+    engines = engines_of_repository(repository, manifests, target.runner_from_file)
+    cases = cases_for(ranker, engines)
+    yield from verify_engines(engines, cases)
     with contextlib.ExitStack() as stack:
         if url is None:
-            url = stack.enter_context(server_with_store(repository, ranker.name, TENSORRT_CONFIG)).grpc_url
-        check_served(url, [part.name for part in parts])
-        for verified in verify_server(url, ranker, cases, max(TOLERANCES[part.precision] for part in parts)):
-            say(str(verified))
+            url = stack.enter_context(server_with_store(repository, ranker.name, target.config_name)).grpc_url
+        _check_served(url, [engine.name for engine in engines], target)
+        yield from verify_server(url, ranker, cases, max(TOLERANCES[engine.precision] for engine in engines))
 
 
-def check_served(url: str, parts: Sequence[str]) -> None:
+def _check_served(url: str, models: Sequence[str], target: Target) -> None:
     """Refuse a server that does not run the engines of these models.
 
     Raises:
         PerfError: names the model and what runs it.
     """
-    with grpcclient.InferenceServerClient(url) as client:
-        for part in parts:
-            try:
-                config = client.get_model_config(part, client_timeout=DEADLINE_S).config
-            except InferenceServerException as error:
-                raise PerfError(f"--url {url}: expected a server of {part}, got: {error}; correct it") from error
-            if config.platform != PLAN_PLATFORM:
-                raise PerfError(
-                    f"--url {url}: expected {part} as an engine ({PLAN_PLATFORM}), got one of "
-                    f"{config.platform or config.backend}; start the server with --config-name {TENSORRT_CONFIG}"
-                )
+    for model in models:
+        if (runs := platform_of(url, model)) != PLAN_PLATFORM:
+            raise PerfError(
+                f"--url {url}: expected {model} as an engine ({PLAN_PLATFORM}), got one of {runs}; start the server "
+                f"with --config-name {target.config_name}"
+            )
 
 
 @dataclass(frozen=True)
 class _Asked:
     """The first user of a case, and what torch scores."""
 
-    case: Case
+    case: EngineCase
     request: RankRequest
     scores: NDArray[Any]
 
 
-def verify_server(url: str, ranker: Ranker, cases: Sequence[Case], tolerance: float) -> Iterator[Verified]:
+def verify_server(url: str, ranker: Ranker, cases: Sequence[EngineCase], tolerance: float) -> Iterator[Verified]:
     """Compare the scores of single users with torch's, by each arm that scores a list at once; yields as they are done.
 
     Raises:
@@ -105,7 +97,7 @@ def verify_server(url: str, ranker: Ranker, cases: Sequence[Case], tolerance: fl
         yield Verified(f"{arm.model(ranker.name)} as served ({arm.name})", len(cases), largest, tolerance)
 
 
-def _asked(ranker: Ranker, case: Case) -> _Asked:
+def _asked(ranker: Ranker, case: EngineCase) -> _Asked:
     inputs = {t.name: case.inputs[t.name][:1].reshape(1, *t.shape(case.sizes)) for t in ranker.inputs}
     scores = torch_outputs(ranker, inputs)[ranker.output[0].name][0]
     request = request_from_arrays(ranker, {name: array[0] for name, array in inputs.items()})

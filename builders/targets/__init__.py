@@ -1,1 +1,1 @@
-"""One folder for each kind of engine, with the same file names in each."""
+"""What a cut is built for: a folder for each engine, and the registry that names them."""

@@ -21,7 +21,6 @@ from cleave.builders.names import (
     ENCODER_PARAMETER,
     HISTORY_ENCODER,
     MAX_AGE_PARAMETER,
-    NICE_PARAMETER,
     OUTPUT,
     REQUEST,
     SIGNATURE_PARAMETER,
@@ -40,9 +39,6 @@ from cleave.builders.spec import Axis, Ranker
 MAX_BATCH_SIZE = 64
 """Requests that the dynamic batcher joins at most, and rows of one request; the same in every model, as an ensemble's
 must not exceed its steps'."""
-
-ENCODER_NICE = 10
-"""On a CPU, requests whose summary is kept come before histories to be encoded; a GPU's backend does not know it."""
 
 MAX_SUMMARY_AGE_S = 24 * 3600
 """How old a summary may be that is used for a user named by id alone. VISTA refreshes its summaries every two hours and
@@ -80,7 +76,7 @@ class RepositoryModel:
 
 MODELS = (
     RepositoryModel(WHOLE, "graph", (USER, REQUEST, CANDIDATE), (OUTPUT,)),
-    RepositoryModel(HISTORY_ENCODER, "graph", (USER,), (SUMMARY,), parameters={NICE_PARAMETER: str(ENCODER_NICE)}),
+    RepositoryModel(HISTORY_ENCODER, "graph", (USER,), (SUMMARY,)),
     RepositoryModel(CANDIDATE_SCORER, "graph", (SUMMARY, REQUEST, CANDIDATE), (OUTPUT,)),
     RepositoryModel(UNCACHED, "ensemble", (USER, REQUEST, CANDIDATE), (OUTPUT,), (HISTORY_ENCODER, CANDIDATE_SCORER)),
     RepositoryModel(
@@ -108,10 +104,15 @@ def texts_of(configs: Sequence[Any], build_command: str) -> dict[str, str]:
     return {config.name: header + text_format.MessageToString(config) for config in configs}
 
 
-def configs(cut: Cut) -> list[Any]:
-    """The config of each model of the ranker, on ONNX Runtime."""
+def base_configs(cut: Cut) -> list[Any]:
+    """The config of each model of the ranker; a target gives those of `graph_models` a backend and instances."""
     tensors = _tensors(cut)
     return [_config(model, cut.ranker, tensors) for model in MODELS]
+
+
+def graph_models(ranker: str) -> list[str]:
+    """The names of the models that have a graph."""
+    return [model_name(ranker, model.name) for model in MODELS if model.kind == "graph"]
 
 
 def signature_of(config: Any) -> Signature:
@@ -197,12 +198,9 @@ def _signature(model: RepositoryModel, ranker: Ranker, tensors: _Tensors) -> Sig
 
 
 def _fill_graph(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:
-    config.backend = "onnxruntime"
     # An idle instance waits for nobody, and what comes while it is busy is joined. With a delay of 0.5 ms, batches of
     # 16 clients (vista and append, n = 1024, m = 512) were no larger, and one client waited 0.5 ms longer.
     config.dynamic_batching.SetInParent()
-    # Triton's default on a CPU is two, which compete for the same cores; the kind is left to it.
-    config.instance_group.add(count=1)
 
 
 def _fill_summary_cache(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:

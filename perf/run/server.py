@@ -65,12 +65,21 @@ def versions_of(url: str) -> dict[str, str]:
     return {metadata.name: metadata.version}
 
 
-def is_engine(url: str, model: str) -> bool:
-    """Whether a running server has an engine of TensorRT for a model.
+def platform_of(url: str, model: str) -> str:
+    """What a running server runs a model with: its platform, or the backend where the config names none.
 
     Raises:
         PerfError: it cannot be asked, or does not serve the model.
     """
     with asking(url) as client:
         config = client.get_model_config(model, client_timeout=TIMEOUT_S).config
-    return bool(config.platform == PLAN_PLATFORM)
+    return str(config.platform or config.backend)
+
+
+def is_engine(url: str, model: str) -> bool:
+    """Whether a running server has an engine of TensorRT for a model.
+
+    Raises:
+        PerfError: as `platform_of`.
+    """
+    return platform_of(url, model) == PLAN_PLATFORM

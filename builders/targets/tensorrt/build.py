@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from cleave.builders.contract.engine_record import EngineRecord, HostError, compute_capabilities
+from cleave.builders.cut.cut import Cut
 from cleave.builders.names import PLAN_FILE
+from cleave.builders.targets.target import Built, BuiltEngine
+from cleave.builders.targets.tensorrt.config import tensorrt_configs
 from cleave.builders.targets.tensorrt.engine import (
     Engine,
     EngineOptions,
@@ -17,23 +21,11 @@ from cleave.builders.targets.tensorrt.engine import (
     import_tensorrt,
     write_layers,
 )
-from cleave.builders.targets.tensorrt.forms import TensorRTPart
-from cleave.builders.targets.tensorrt.profiles import Profile
+from cleave.builders.targets.tensorrt.forms import TensorRTPart, tensorrt_parts
+from cleave.builders.targets.tensorrt.target import TENSORRT
 
 
-@dataclass(frozen=True)
-class BuiltPlan:
-    """An engine, and what its manifest says of it."""
-
-    engine: bytes
-    record: EngineRecord
-    profiles: tuple[Profile, ...]
-    """Of the form that TensorRT took; its config is to have them, too."""
-    refusals: tuple[str, ...] = ()
-    """Why TensorRT did not take a better form."""
-
-
-class PlanBuilder:
+class EngineBuilder:
     """TensorRT and the GPU that it builds for; made before anything slow is begun.
 
     Args:
@@ -57,17 +49,27 @@ class PlanBuilder:
             )
         self._compute_capability = kinds[0]
 
-    def plans(self, parts: Sequence[TensorRTPart]) -> Iterator[tuple[str, BuiltPlan]]:
-        """The engine of each part by the model's name; yields as they are done.
+    def build(self, cut: Cut) -> Built:
+        """The engine of each part, and the configs with the profiles of the forms that TensorRT took.
+
+        Progress, and why TensorRT did not take a better form, go to stderr.
 
         Raises:
             RefusedError: TensorRT takes no form of a part.
         """
-        for part in parts:
+        engines, profiles = {}, {}
+        parts = tensorrt_parts(cut)
+        print(f"{cut.ranker.name}: building {len(parts)} engines", file=sys.stderr)
+        for part in tqdm(parts, unit="engine", disable=not sys.stderr.isatty()):
             engine = engine_from_part(self._trt, part, self._options)
+            for refusal in engine.refusals:
+                said = f"built with attention spelled out, as TensorRT refuses the other: {refusal}"
+                tqdm.write(f"{part.name}: {said}", file=sys.stderr)
             if self._layers is not None:
                 write_layers(self._layers / f"{part.name}.txt", engine)
-            yield part.name, BuiltPlan(engine.plan, self._record(part, engine), engine.profiles, engine.refusals)
+            engines[part.name] = BuiltEngine(engine.plan, self._record(part, engine))
+            profiles[part.name] = engine.profiles
+        return Built(TENSORRT.name, engines, tensorrt_configs(cut, profiles))
 
     def _record(self, part: TensorRTPart, engine: Engine) -> EngineRecord:
         return EngineRecord(

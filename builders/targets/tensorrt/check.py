@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
+from cleave.builders.cut.cut import Cut
 from cleave.builders.formatting import markdown_table
+from cleave.builders.targets.target import CheckReport
 from cleave.builders.targets.tensorrt.engine import (
     EngineOptions,
     RefusedError,
@@ -14,7 +20,7 @@ from cleave.builders.targets.tensorrt.engine import (
     import_tensorrt,
     write_layers,
 )
-from cleave.builders.targets.tensorrt.forms import TensorRTPart
+from cleave.builders.targets.tensorrt.forms import TensorRTPart, tensorrt_parts
 
 COLUMNS = (
     "part",
@@ -29,7 +35,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckedPart:
     """What came of one part for one architecture."""
 
     part: str
@@ -57,7 +63,7 @@ class Check:
 
 def check_engines(
     parts: Sequence[TensorRTPart], precision: str, architectures: Sequence[str], layers: Path | None = None
-) -> Iterator[Check]:
+) -> Iterator[CheckedPart]:
     """Build the engine of each part for each architecture with TensorRT for RTX; yields as they are done.
 
     Args:
@@ -73,13 +79,28 @@ def check_engines(
             try:
                 engine = engine_from_part(trt, part, EngineOptions(architecture))
             except RefusedError as error:
-                yield Check(*known, 0, (), 0.0, refusal=str(error))
+                yield CheckedPart(*known, 0, (), 0.0, refusal=str(error))
                 continue
             if layers is not None:
                 write_layers(layers / f"{part.name}-{architecture}.txt", engine)
-            yield Check(*known, len(engine.plan), engine.fused_attentions, engine.seconds, engine.activation_bytes)
+            yield CheckedPart(
+                *known, len(engine.plan), engine.fused_attentions, engine.seconds, engine.activation_bytes
+            )
 
 
-def table(checks: Sequence[Check]) -> str:
+def check_cut(cut: Cut, precision: str, architectures: Sequence[str], layers: Path | None = None) -> CheckReport:
+    """As `check_engines`, of every part of a cut, with the progress on stderr."""
+    parts = tensorrt_parts(cut)
+    found = check_engines(parts, precision, architectures, layers)
+    total = len(parts) * len(architectures)
+    checks = list(tqdm(found, total=total, unit="engine", disable=not sys.stderr.isatty()))
+    return CheckReport(
+        table=table(checks),
+        rows=[dataclasses.asdict(check) for check in checks],
+        refusals=list(dict.fromkeys(check.refusal for check in checks if check.refusal)),
+    )
+
+
+def table(checks: Sequence[CheckedPart]) -> str:
     """The checks as a Markdown table."""
     return markdown_table(COLUMNS, (check.cells for check in checks))

@@ -10,12 +10,12 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import BATCH, ENCODER_PARAMETER, NICE_PARAMETER, PLAN_FILE, PLAN_PLATFORM, PROFILES_PARAMETER
+from cleave.builders.names import BATCH, ENCODER_PARAMETER, PLAN_FILE, PLAN_PLATFORM, PROFILES_PARAMETER
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.spec import Axis
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.builders.targets.tensorrt.profiles import OPT_BATCH, Profile, dims_of
-from cleave.builders.triton.configs import configs
+from cleave.builders.triton.configs import base_configs
 from cleave.builders.triton.graphs import artifacts_of
 
 EXECUTION_CONTEXTS_PARAMETER = "execution_context_allocation_strategy"
@@ -43,7 +43,7 @@ def tensorrt_configs(cut: Cut, built: Mapping[str, Sequence[Profile]] | None = N
     """
     graphs = {name: model for name, model in artifacts_of(cut).items() if model is not None}
     profiles = {**profiles_of_cut(cut), **(built or {})}
-    changed = {config.name: config for config in configs(cut)}
+    changed = {config.name: config for config in base_configs(cut)}
     for name, model in graphs.items():
         dims = {value.name: dims_of(value) for value in model.graph.input}
         _to_engine(changed[name], profiles[name], dims, cut.ranker.axes)
@@ -60,10 +60,8 @@ def tensorrt_configs(cut: Cut, built: Mapping[str, Sequence[Profile]] | None = N
 def _to_engine(config: Any, profiles: Sequence[Profile], dims: Dims, axes: Sequence[Axis]) -> None:
     config.backend, config.platform, config.default_model_filename = "tensorrt", PLAN_PLATFORM, PLAN_FILE
     config.max_batch_size = profiles[0].ranges[BATCH].max
-    config.parameters.pop(NICE_PARAMETER, None)
     config.parameters[EXECUTION_CONTEXTS_PARAMETER].string_value = EXECUTION_CONTEXTS
     config.parameters[PROFILES_PARAMETER].string_value = json.dumps([profile.bounds() for profile in profiles])
-    del config.instance_group[:]
     config.instance_group.add(
         count=1,
         kind=model_config_pb2.ModelInstanceGroup.KIND_GPU,

@@ -1,6 +1,6 @@
-"""Compares what is built of a ranker with ONNX Runtime, part by part, by polygraphy's comparator.
+"""Compares the engines of a ranker with ONNX Runtime, one by one, by polygraphy's comparator.
 
-The summary that a scorer gets is ONNX Runtime's, so that a difference is that of the part which is named.
+The summary that a scorer gets is ONNX Runtime's, so that a difference is that of the engine which is named.
 """
 
 from __future__ import annotations
@@ -30,13 +30,11 @@ from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.passes.precision import precision_of, rounded_to
 from cleave.builders.spec import Ranker
+from cleave.builders.targets.target import EngineRunner
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
 
 G_LOGGER.module_severity = G_LOGGER.CRITICAL
 """It prints to stdout, where results go."""
-
-Tested = Callable[[int], Any]
-"""From the number of an optimization profile to the polygraphy runner of what is tested."""
 
 
 class VerifyError(CheckError):
@@ -44,7 +42,7 @@ class VerifyError(CheckError):
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class EngineCase:
     """Inputs of all parts, a summary among them, as Triton hands them over, and their sizes."""
 
     sizes: Mapping[str, int]
@@ -71,13 +69,13 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A model of the repository that has a graph, and what is tested of it."""
+class TestedEngine:
+    """A model of the repository with its graph, and what runs its engine."""
 
     name: str
     model: onnx.ModelProto
     profiles: Sequence[Bounds]
-    tested: Tested
+    runner: EngineRunner
 
     @property
     def precision(self) -> str:
@@ -85,26 +83,27 @@ class Part:
         return precision_of(self.model)
 
 
-def parts_of_repository(
-    repository: Path, manifests: Sequence[Manifest], tested: Callable[[Path], Tested]
-) -> list[Part]:
-    """The parts that have an engine.
+def engines_of_repository(
+    repository: Path, manifests: Sequence[Manifest], engine_runner: Callable[[Path], EngineRunner]
+) -> list[TestedEngine]:
+    """The models that have an engine.
 
     Args:
         manifests: of the models of one ranker.
-        tested: from the file of an engine to what runs it.
+        engine_runner: from the file of an engine to what runs it.
     """
-    parts = []
+    engines = []
     for manifest in manifests:
         if manifest.plan is not None and manifest.artifact is not None:
             folder = repository / manifest.model / VERSION_FOLDER
-            run = tested(folder / manifest.plan.file)
-            parts.append(Part(manifest.model, onnx.load(folder / manifest.artifact), manifest.plan.profiles, run))
-    return parts
+            runner = engine_runner(folder / manifest.plan.file)
+            graph = onnx.load(folder / manifest.artifact)
+            engines.append(TestedEngine(manifest.model, graph, manifest.plan.profiles, runner))
+    return engines
 
 
-def engine_from_file(file: Path) -> Tested:
-    """Runs an engine on the GPU."""
+def runner_from_file(file: Path) -> EngineRunner:
+    """What runs an engine on the GPU."""
     import_tensorrt("tensorrt")  # which polygraphy would miss later, and in more words
     engine = EngineFromBytes(file.read_bytes)  # which is loaded when it is run, and goes afterwards
     return lambda profile: TrtRunner(engine, optimization_profile=profile, allocation_strategy="profile")
@@ -115,11 +114,11 @@ def onnx_runner(model: onnx.ModelProto) -> Any:
     return OnnxrtRunner(SessionFromOnnx(model.SerializeToString(), providers=["cpu"]))
 
 
-def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case]:
+def cases_for(ranker: Ranker, engines: Sequence[TestedEngine], seed: int = 0) -> list[EngineCase]:
     """The inputs that prove a cut, as far as the engines take so many users at once, with their summaries."""
-    graphs = {part.name: part.model for part in parts}
+    graphs = {engine.name: engine.model for engine in engines}
     whole, encoder = graphs[model_name(ranker.name, WHOLE)], graphs[model_name(ranker.name, HISTORY_ENCODER)]
-    most = min(max(profile[BATCH][1] for profile in part.profiles) for part in parts)
+    most = min(max(profile[BATCH][1] for profile in engine.profiles) for engine in engines)
     resolved, encode = with_id_ranges(ranker, whole), OnnxRunner(rounded_to(encoder))
     rng = np.random.default_rng(seed)
     cases = []
@@ -127,43 +126,46 @@ def cases_for(ranker: Ranker, parts: Sequence[Part], seed: int = 0) -> list[Case
         users = min(batch, most)
         drawn = draw_inputs(resolved, sizes, users, rng, padded=batch > 1)
         inputs = {name: array[:, None] if array.ndim == 1 else array for name, array in drawn.items()}
-        cases.append(Case({BATCH: users, **sizes}, inputs | encode(inputs)))
+        cases.append(EngineCase({BATCH: users, **sizes}, inputs | encode(inputs)))
     return cases
 
 
-def verify_parts(parts: Sequence[Part], cases: Sequence[Case]) -> Iterator[Verified]:
-    """Compare each part with ONNX Runtime on its graph; yields as they are done.
+def verify_engines(engines: Sequence[TestedEngine], cases: Sequence[EngineCase]) -> Iterator[Verified]:
+    """Compare each engine with ONNX Runtime on its graph; yields as they are done.
 
     Raises:
         VerifyError: names the first output that differs, where, and by how much.
     """
-    for part in parts:
-        tolerance, largest = TOLERANCES[part.precision], 0.0
-        for case, difference in _differences(part, cases):
+    for engine in engines:
+        tolerance, largest = TOLERANCES[engine.precision], 0.0
+        for case, difference in _differences(engine, cases):
             if said := difference.beyond(tolerance):
                 raise VerifyError(
-                    f"{part.name} ({case}): {said} for {part.precision}; build it again, and if that "
+                    f"{engine.name} ({case}): {said} for {engine.precision}; build it again, and if that "
                     "does not help report it with the model"
                 )
             largest = max(largest, difference.size)
-        yield Verified(part.name, len(cases), largest, tolerance)
+        yield Verified(engine.name, len(cases), largest, tolerance)
 
 
-def _differences(part: Part, cases: Sequence[Case]) -> Iterator[tuple[Case, Difference]]:
+def _differences(engine: TestedEngine, cases: Sequence[EngineCase]) -> Iterator[tuple[EngineCase, Difference]]:
     """Of each output in each case, which runs in the first profile that holds it."""
-    reference = onnx_runner(rounded_to(part.model))
-    profiles = {case: next(n for n, bounds in enumerate(part.profiles) if holds(bounds, case.sizes)) for case in cases}
+    reference = onnx_runner(rounded_to(engine.model))
+    profiles = {
+        case: next(number for number, bounds in enumerate(engine.profiles) if holds(bounds, case.sizes))
+        for case in cases
+    }
     for profile in sorted(set(profiles.values())):
         inside = [case for case in cases if profiles[case] == profile]
         try:
-            found = _compared(part, [reference, part.tested(profile)], inside)
+            found = _compared(engine, [reference, engine.runner(profile)], inside)
         except PolygraphyException as error:
             where = "; ".join(map(str, inside))
-            raise VerifyError(f"{part.name} ({where}): expected it to run, got: {error}; build it again") from error
+            raise VerifyError(f"{engine.name} ({where}): expected it to run, got: {error}; build it again") from error
         yield from ((case, each) for case, outputs in zip(inside, found, strict=True) for each in outputs)
 
 
-def _compared(part: Part, runners: Sequence[Any], cases: Sequence[Case]) -> list[list[Difference]]:
+def _compared(engine: TestedEngine, runners: Sequence[Any], cases: Sequence[EngineCase]) -> list[list[Difference]]:
     """The outputs of two runners in each case, as polygraphy's comparator comes upon them."""
     found: list[list[Difference]] = []
 
@@ -172,7 +174,7 @@ def _compared(part: Part, runners: Sequence[Any], cases: Sequence[Case]) -> list
         found.append([largest_difference(name, *pair) for name, pair in pairs.items()])
         return dict.fromkeys(pairs, True)  # what is too far apart is for the caller to say
 
-    names = [value.name for value in part.model.graph.input]
+    names = [value.name for value in engine.model.graph.input]
     feeds = [{name: case.inputs[name] for name in names} for case in cases]
     Comparator.compare_accuracy(Comparator.run(runners, data_loader=feeds), compare_func=compare)
     return found

@@ -10,7 +10,7 @@ from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.summary_dtype import SummaryDtypeError, with_summary_dtype
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.triton.configs import configs
+from cleave.builders.triton.configs import base_configs
 from cleave.builders.triton.rules import check_configs
 from cleave.builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
@@ -42,7 +42,7 @@ def test_the_summary_is_what_it_says(name: str, dtype: str, tolerance: float) ->
     sizes = {"history": 23, "candidates": 19}
     assert {kept: str(array.dtype) for kept, array in summary.items()} == {t.name: t.dtype for t in narrow.summary}
     assert sum(array.nbytes for array in summary.values()) == 2 * narrow.summary_bytes(sizes)
-    check_configs(configs(narrow))
+    check_configs(base_configs(narrow))
 
 
 @every_model

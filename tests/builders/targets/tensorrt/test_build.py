@@ -99,7 +99,7 @@ def test_configs_are_those_of_the_forms_that_tensorrt_took(
         fewer = tuple(Profile({**p.ranges, BATCH: Range(1, 2, 4)}) for p in last.forms[0].profiles)
         return [*others, TensorRTPart(last.name, (Form(refused, fewer), Form(last.forms[0].model, fewer)))]
 
-    monkeypatch.setattr("cleave.builders.targets.tensorrt.forms.tensorrt_parts", parts)
+    monkeypatch.setattr("cleave.builders.targets.tensorrt.build.tensorrt_parts", parts)
     assert build("--out", str(tmp_path)) == 0
     assert "small_candidate_scorer: built with attention spelled out, as TensorRT refuses" in capsys.readouterr().err
     served = configs_of(tmp_path, TENSORRT_CONFIG_FILE)

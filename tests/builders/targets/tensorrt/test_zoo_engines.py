@@ -7,7 +7,7 @@ import pytest
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.narrow import narrowed
 from cleave.builders.pipeline import Request, cut_as_configured
-from cleave.builders.targets.tensorrt.check import Check, check_engines
+from cleave.builders.targets.tensorrt.check import CheckedPart, check_engines
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, tensorrt_parts
 from cleave.builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
@@ -15,7 +15,7 @@ from tests.zoo_cuts import zoo_cut
 FUSED = {"append": (1, 2), "concat": (0, 2), "hstu": (0, 0), "vista": (0, 2), "lime_mha": (1, 0), "lime_xor": (0, 0)}
 
 
-def checks_of(cut: Cut) -> list[Check]:
+def checks_of(cut: Cut) -> list[CheckedPart]:
     # The first profile only: each takes as long as the first to compile.
     parts = [
         TensorRTPart(part.name, tuple(Form(form.model, form.profiles[:1]) for form in part.forms))

@@ -1,0 +1,1 @@
+"""ONNX Runtime, which runs the graphs of a cut as they are."""
