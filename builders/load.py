@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from safetensors import safe_open
@@ -18,6 +14,7 @@ from safetensors.torch import load_file
 from cleave.builders.contract.location import Sizes
 from cleave.builders.errors import BuilderError
 from cleave.builders.spec import Ranker
+from cleave.builders.user_code.imports import module_from_file, module_from_name
 from cleave.builders.zoo import BASELINES, ZOO
 
 WEIGHTS = Path(__file__).parent / "zoo" / "weights"
@@ -125,7 +122,7 @@ def _from_attribute(name: str, sizes: Sizes) -> Ranker:
         )
     if sizes:
         raise SourceError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
-    module = _module_from_file(Path(place)) if place.endswith(".py") else _module_from_name(place)
+    module = module_from_file(Path(place)) if place.endswith(".py") else module_from_name(place)
     ranker = getattr(module, attribute, None)
     if not isinstance(ranker, Ranker):
         found = "nothing" if ranker is None else type(ranker).__name__
@@ -133,30 +130,3 @@ def _from_attribute(name: str, sizes: Sizes) -> Ranker:
             f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; make one with cleave.builders.Ranker"
         )
     return ranker
-
-
-def _module_from_file(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise SourceError(f"model file {str(file)!r}: no such file; give a path from the current folder")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # dataclasses and torch.export look a class's module up
-    _make_importable(file.resolve().parent)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _module_from_name(place: str) -> ModuleType:
-    _make_importable(Path.cwd())
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise SourceError(f"model module {place!r}: {error}; install it or give file.py:attribute") from error
-
-
-def _make_importable(folder: Path) -> None:
-    """Python does so for a script's folder, and not for the folder a console command is called in."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))

@@ -20,7 +20,7 @@ from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, draw_inputs
 from cleave.builders.passes.precision import rounded_to
 from cleave.builders.spec import Ranker
-from cleave.builders.training.data_download import MOVIELENS_100K, is_complete
+from cleave.builders.training.data_download import is_complete, movielens_100k
 from cleave.builders.training.evaluate import evaluate
 from cleave.builders.training.train import max_events_of
 from cleave.builders.zoo.movielens import MovieLensModel
@@ -117,7 +117,7 @@ def _narrowed(cut: Cut, narrow: Cut, data: Path | None, say: Say) -> Narrowed:
         difference = max(difference, *(float(np.abs(got[name] - scores).max()) for name, scores in expected.items()))
     aucs = None
     if isinstance(cut.ranker.module, MovieLensModel):
-        if data is None and not is_complete(MOVIELENS_100K):
+        if data is None and not is_complete(movielens_100k()):
             say(f"{cut.ranker.name}: no test AUC, for want of data; `cleave catalogue FILE` fetches MovieLens-100k")
         else:
             aucs = test_aucs(cut.ranker, wide_parts, narrow_parts, data)

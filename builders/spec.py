@@ -70,6 +70,10 @@ class Axis:
             size *= 2
         return tuple(sorted(sizes))
 
+    def bucket(self, size: int) -> int:
+        """The smallest bucket that holds `size`, which is at most `max`."""
+        return next(bucket for bucket in self.buckets if bucket >= size)
+
 
 @dataclass(frozen=True)
 class Tensor:

@@ -43,6 +43,16 @@ class RankRequest:
     def num_candidates(self) -> int:
         return len(next(iter(self.candidates.values())))
 
+    @property
+    def num_events(self) -> int:
+        """Of the history; 0 of a model without one."""
+        return max((len(array) for array in self.history.values() if array.ndim), default=0)
+
+    def last_events(self, count: int) -> RankRequest:
+        """The same request with the last events of the history alone, which is that of another user."""
+        fewer = {name: array[-count:] if array.ndim else array for name, array in self.history.items()}
+        return RankRequest(fewer, self.request, self.candidates, f"{self.user_id}-{count}")
+
     def first_candidates(self, count: int) -> RankRequest:
         """The same request with fewer candidates."""
         fewer = {name: array[:count] for name, array in self.candidates.items()}
@@ -120,6 +130,20 @@ def batch_of(arm: Arm, requests: Sequence[RankRequest], max_batch_size: int) -> 
     """The rows of a message of the arm: see `BatchSize`."""
     _, size = _SENT[arm.sent]
     return size(requests, max_batch_size)
+
+
+def sizes_as_sent(ranker: Ranker, arm: Arm, request: RankRequest) -> dict[str, int]:
+    """The size of every axis at which an arm runs a request: histories and candidates are padded to buckets.
+
+    An arm with a row for each candidate pads no candidates; its size is their number.
+    """
+    sizes = ranker.sizes("opt")
+    history, candidates = ranker.history_axis, ranker.candidate_axis
+    if history is not None:
+        sizes[history.name] = history.bucket(request.num_events)
+    count = request.num_candidates
+    sizes[candidates.name] = count if arm.row_per_candidate else candidates.bucket(count)
+    return sizes
 
 
 def arm_named(name: str) -> Arm:

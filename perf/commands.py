@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-DEMO_USER = 42
+DEMO_USER = 13
+"""One of the users of MovieLens-100k with the longest histories: 636 ratings."""
+DEMO_CANDIDATES = 256
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -160,13 +162,23 @@ def _add_demo(commands: Subparsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", nargs="?", default="append", help="a zoo model (default: append)")
     parser.add_argument("--user", type=int, default=DEMO_USER, metavar="ID", help=f"default: {DEMO_USER}")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=DEMO_CANDIDATES,
+        metavar="M",
+        help=f"films of the requests that are timed (default: {DEMO_CANDIDATES})",
+    )
     parser.add_argument("--top", type=int, default=10, metavar="N", help="films to print (default: 10)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="K", help="turns of each arm (default: 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="K", help="rounds in which the arms take turns (default: 3)"
+    )
     add_data(parser)
     parser.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from cleave.perf.demo import run_demo  # noqa: PLC0415
+    from cleave.perf.demo import DemoOptions, run_demo  # noqa: PLC0415
 
-    return run_demo(options.name, options.user, options.top, options.rounds, options.data)
+    run_demo(DemoOptions(options.name, options.user, options.candidates, options.top, options.rounds, options.data))
+    return 0

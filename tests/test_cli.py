@@ -30,7 +30,7 @@ OPTIONS = {
     "bench": "workload --compare --claims --cache --models --arms --rounds --size --repository --url --metrics-url "
     "--out",
     "verify": "name --size --target --repository --url --json",
-    "demo": "name --user --top --rounds --data",
+    "demo": "name --user --top --rounds --candidates --data",
 }
 """Every command with all that it takes, but for --help."""
 

@@ -34,7 +34,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the newcomer's, with the data set that other tests fetched."""
+    """A folder of the newcomer's, with the perf_analyzer that other tests fetched."""
     folder = tmp_path_factory.mktemp("newcomer")
     (ROOT / ".cleave").mkdir(exist_ok=True)
     (folder / ".cleave").symlink_to(ROOT / ".cleave")

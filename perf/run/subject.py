@@ -1,4 +1,4 @@
-"""A model that is measured: its ranker, its cut, and the folder that its server loads, built if it was not."""
+"""A model that is measured: its cut and its build, which is made if there is none."""
 
 from __future__ import annotations
 
@@ -18,33 +18,40 @@ from cleave.builders.load import load_ranker
 from cleave.builders.names import WHOLE, model_name
 from cleave.builders.pipeline import Request as BuildRequest
 from cleave.builders.pipeline import build
-from cleave.builders.predict.arms import ARMS
+from cleave.builders.predict.arms import ARMS, Arm
 from cleave.builders.predict.processors import Processor
 from cleave.builders.predict.roofline import predict_arm
 from cleave.builders.repository import write_repository
-from cleave.builders.spec import Axis, Ranker
+from cleave.builders.spec import Ranker
 from cleave.builders.triton.graphs import artifacts_of
-from cleave.perf.arms import RankRequest
+from cleave.perf.arms import sizes_as_sent
 from cleave.perf.workload.traffic import Traffic
 from cleave.serving.errors import ServingError
 from cleave.serving.server.loaded_models import models_of
 
 
 class Expected(NamedTuple):
-    """What one request of an arm takes by the graph: its FLOPs, its latency by the roofline of the machine, and the
-    least that the machine's peaks allow, in milliseconds."""
+    """What the graph predicts for one request of an arm."""
 
     flops: float
     roofline_ms: float
+    """The latency by the roofline of the processor."""
     limit_ms: float
+    """The least time that the processor's peaks allow."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """A model and its build.
 
-    `current` says whether the build is what this source makes: another one may have an item table, a narrower summary,
-    or be old.
+    Args:
+        name: as `cleave build` takes it.
+        size: as given to `cleave build --size`.
+        cut: of the model.
+        repository: the folder of the build.
+        fingerprint: of the build.
+        current: whether the build is what this source makes: it may be old, or have an item table or a narrower
+            summary.
     """
 
     name: str
@@ -59,40 +66,17 @@ class Subject:
         return self.cut.ranker.name
 
     def expected(self, arm: str, traffic: Traffic, processor: Processor) -> Expected:
-        """Of one request of the traffic, on the mean, at the sizes that requests are padded to."""
-        counted = Counter(
-            (
-                tuple(self._padded_sizes(request).items()),
-                request.num_candidates,
-                (ARMS[arm].on_miss or arm) if new else arm,
-            )
-            for request, new in zip(traffic.requests, traffic.new, strict=True)
-        )
-        total = np.zeros(len(Expected._fields))
-        for (sizes, candidates, served), count in counted.items():
-            total += count * np.array(self._expected(served, dict(sizes), candidates, processor))
-        return Expected(*(float(value) for value in total / len(traffic.requests)))
-
-    def _expected(self, arm: str, sizes: dict[str, int], candidates: int, processor: Processor) -> Expected:
-        axis = self.cut.ranker.candidate_axis.name
-        if ARMS[arm].row_per_candidate:  # which pads no candidates
-            sizes = {**sizes, axis: candidates}
-        prediction = predict_arm(ARMS[arm], self.cut, processor, sizes, processor.precision)
-        return Expected(prediction.flops, prediction.latency_ms, prediction.time.limit_ms)
-
-    def _padded_sizes(self, request: RankRequest) -> dict[str, int]:
+        """The mean over the requests of a traffic, at the sizes to which they are padded."""
         ranker = self.cut.ranker
-        sizes = ranker.sizes("opt")
-        history, candidates = ranker.history_axis, ranker.candidate_axis
-        if history is not None:
-            events = next(np.shape(request.history[tensor.name])[0] for tensor in ranker.user if tensor.axes)
-            sizes[history.name] = _bucket(history, events)
-        sizes[candidates.name] = _bucket(candidates, request.num_candidates)
-        return sizes
-
-
-def _bucket(axis: Axis, size: int) -> int:
-    return next(bucket for bucket in axis.buckets if bucket >= size)
+        counted: Counter[tuple[Arm, tuple[tuple[str, int], ...]]] = Counter()
+        for request, new in zip(traffic.requests, traffic.new, strict=True):
+            served = ARMS[(ARMS[arm].on_miss or arm) if new else arm]
+            counted[served, tuple(sizes_as_sent(ranker, served, request).items())] += 1
+        total = np.zeros(len(Expected._fields))
+        for (served, sizes), count in counted.items():
+            prediction = predict_arm(served, self.cut, processor, dict(sizes), processor.precision)
+            total += count * np.array([prediction.flops, prediction.latency_ms, prediction.time.limit_ms])
+        return Expected(*(float(value) for value in total / len(traffic.requests)))
 
 
 def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
@@ -100,8 +84,8 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
 
     Args:
         size: as given to `cleave build --size`.
-        repository: where its build is, or goes if there is none. By default where `cleave build` writes; a build that
-            is made here goes to a folder that git ignores, as nobody asked for it.
+        repository: the folder of its build. By default the one that `cleave build` writes; if there is none, a build
+            is made in a folder that git ignores.
 
     Raises:
         BuilderError: it cannot be built.
@@ -114,7 +98,7 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
         cut = cut_ranker(ranker)
     else:
         command = shlex.join(["cleave", "build", name, *["--size", size] * bool(size), "--out", str(folder)])
-        print(f"{ranker.name}: not built yet, so: {command}", file=sys.stderr)
+        print(f"{ranker.name}: not built yet; running `{command}`", file=sys.stderr)
         cut = build(BuildRequest(name, sizes)).cut
         write_repository(cut, folder, command)
     fingerprint = read_manifest(folder / model_name(ranker.name, WHOLE)).fingerprint

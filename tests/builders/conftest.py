@@ -1,12 +1,16 @@
-"""Cuts that need no export, for what comes after the cut."""
+"""What tests of several packages share: a cut that needs no export, and a folder of a user's."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cleave.builders.cut.cut import Cut, split
 from tests.builders.graphs import graph, ranker
+from tests.builders.user_code.model_files import forgotten_imports
 
 SMALL = """
     real = Greater(ids, two)
@@ -29,3 +33,11 @@ SMALL = """
 @pytest.fixture(scope="session")
 def small_cut() -> Cut:
     return split(graph(SMALL, zero_float=np.array(0, np.float32)), ranker())
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, a user's; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    with forgotten_imports(tmp_path):
+        yield tmp_path

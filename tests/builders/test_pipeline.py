@@ -6,13 +6,14 @@ import pytest
 
 from cleave.builders import pipeline as build
 from cleave.builders.cut.summary_dtype import with_summary_dtype
+from cleave.builders.training.data_download import DATA_VARIABLE
 from tests.zoo_cuts import zoo_cut
 
 
 def test_a_build_of_fewer_bits_fetches_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the first start of a server that may not reach the internet."""
     cut = zoo_cut("vista")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
     monkeypatch.setattr(build, "load_ranker", lambda name, sizes: cut.ranker)
     monkeypatch.setattr(build, "cut_ranker", lambda ranker: cut)
     monkeypatch.setattr(build, "prove", lambda cut, **options: ())

@@ -61,8 +61,8 @@ def prove(cut: Cut, seed: int = 0, referee: Referee | None = None) -> list[Case]
     for batch, sizes in cases_of(cut.ranker):
         inputs = draw_inputs(cut.ranker, sizes, batch, rng, padded=batch > 1)
         where = f"batch {batch}, " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+        true = torch_outputs(cut.ranker, inputs)  # first: where the module itself fails, its line is named
         expected = whole(inputs)
-        true = torch_outputs(cut.ranker, inputs)
         referee.check(inputs, true, expected, f"{of_ranker}: ONNX against torch ({where})", EXPORTER)
         difference = referee.check(
             inputs,

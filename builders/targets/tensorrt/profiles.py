@@ -65,7 +65,7 @@ def ranges_of(axis: Axis) -> tuple[Range, ...]:
     is the second, tuned at `max`: the longest requests cost the most, and the shorter ones of that range run kernels
     that are made for work of the same kind.
     """
-    usual = next(bucket for bucket in axis.buckets if bucket >= axis.opt)
+    usual = axis.bucket(axis.opt)
     ranges = [Range(axis.min, usual, usual)]
     if usual < axis.max:
         ranges.append(Range(usual + 1, axis.max, axis.max))

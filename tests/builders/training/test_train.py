@@ -17,7 +17,7 @@ from safetensors import safe_open
 from cleave import cli
 from cleave.builders import load as sources
 from cleave.builders.load import MODELS, load_ranker, random_ranker, zoo_sizes
-from cleave.builders.training import data, data_download, train
+from cleave.builders.training import data, train
 from cleave.builders.training.accuracy import read_runs
 from cleave.builders.training.data import MovieLens
 from cleave.builders.training.data_examples import block_rows, exact_rows
@@ -189,7 +189,7 @@ def test_committed_weights(file: Path) -> None:
 
 def test_committed_weights_know_movielens_100k() -> None:
     """By blocks instead of exact histories, and one block in eight: an estimate in a hundredth of the time."""
-    movies = data.load(cache=Path(__file__).parents[3] / data_download.MOVIELENS_100K)
+    movies = data.load()
     assert (movies.num_users, movies.num_items, movies.num_ratings) == (943, 1682, 100_000)
     ranker = load_ranker("append")
     rows = block_rows(movies, "test", 16)
