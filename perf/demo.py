@@ -90,7 +90,7 @@ def _build(name: str, folder: Path) -> Cut:
 
     command = ["build", name]
     _show(command)
-    built = build(Request(name), say=lambda line: print(line, file=sys.stderr))
+    built = build(Request(name), progress=lambda line: print(line, file=sys.stderr))
     fingerprint = write_repository(built.cut, folder, shlex.join(["cleave", *command]))
     longest = ", ".join(f"{axis} {size:,}" for axis, size in built.cases[-1].sizes.items())
     difference = max(case.difference for case in built.cases)

@@ -121,6 +121,21 @@ def test_the_contract_knows_no_other_part_of_the_project() -> None:
     } == set()
 
 
+def test_the_core_of_the_builders_knows_no_data_set_and_no_model() -> None:
+    """A name of the zoo is loaded, and a build's accuracy is evaluated by whoever asks for the build."""
+    apart = ("cleave.builders.training", "cleave.builders.zoo")
+    assert {
+        (module, name)
+        for module, names in _imports(whole=True).items()
+        if module.startswith("cleave.builders.") and not module.startswith(apart)
+        for name in names
+        if name.startswith(apart)
+    } == {
+        ("cleave.builders.load", "cleave.builders.zoo"),
+        ("cleave.builders.commands.build", "cleave.builders.training.build_auc"),
+    }
+
+
 def test_no_module_imports_itself_in_a_circle() -> None:
     assert _circles(_imports(whole=False)) == []
 

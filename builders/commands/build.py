@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from cleave.options import add_data, add_json, add_model, add_other_sizes
 
 if TYPE_CHECKING:
     from cleave.builders.cut.cut import Cut
-    from cleave.builders.pipeline import Request
+    from cleave.builders.pipeline import BuildOptions
     from cleave.builders.targets.target import Built, CheckReport, Option
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -115,17 +116,17 @@ def _build(options: argparse.Namespace) -> int:
     kind = _kinds()[options.target]
     _check_options(options, kind)
     sizes = parse_sizes(options.size)
-    request = pipeline.Request(
+    build_options = pipeline.BuildOptions(
         options.name, sizes, options.catalogue, options.summary_dtype, options.precision, options.tolerance
     )
     given = {option.key: getattr(options, option.key) for option in kind.options}
     if isinstance(kind, CompileCheck):
-        cut = pipeline.cut_as_configured(request)
+        cut = pipeline.cut_as_configured(build_options)
         return _report_check(kind.check(cut, options.precision, given), options.json)
     folder = options.out or repository_folder(options.name, sizes)
     if options.check:
-        return _compare(options, request, folder)
-    return _write(options, request, folder, kind.prepare(given) if kind.prepare else None)
+        return _compare(options, build_options, folder)
+    return _write(options, build_options, folder, kind.prepare(given) if kind.prepare else None)
 
 
 def _check_options(options: argparse.Namespace, kind: Target | CompileCheck) -> None:
@@ -151,12 +152,17 @@ def _flag(option: str) -> str:
 
 
 def _write(
-    options: argparse.Namespace, request: Request, folder: Path, compile_engines: Callable[[Cut], Built] | None
+    options: argparse.Namespace,
+    build_options: BuildOptions,
+    folder: Path,
+    compile_engines: Callable[[Cut], Built] | None,
 ) -> int:
     from cleave.builders import pipeline, repository  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.reports.build import build_report  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.training.build_auc import aucs_of_build  # noqa: PLC0415 - torch is slow to import
 
-    proven = pipeline.build(request, options.data, lambda line: print(line, file=sys.stderr))
+    evaluate = partial(aucs_of_build, data=options.data, progress=_progress)
+    proven = pipeline.build(build_options, evaluate, _progress)
     made = None if compile_engines is None else compile_engines(proven.cut)
     fingerprint = repository.write_repository(proven.cut, folder, _build_command(options), made, options.tolerance)
     engines = {} if made is None else made.engines
@@ -165,11 +171,15 @@ def _write(
     return 0
 
 
-def _compare(options: argparse.Namespace, request: Request, folder: Path) -> int:
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _compare(options: argparse.Namespace, build_options: BuildOptions, folder: Path) -> int:
     """1 where the configs of a folder are not those of this build."""
     from cleave.builders import pipeline, repository  # noqa: PLC0415 - torch is slow to import
 
-    cut, command = pipeline.cut_as_configured(request), _build_command(options)
+    cut, command = pipeline.cut_as_configured(build_options), _build_command(options)
     name, differences = cut.ranker.name, repository.config_differences(cut, folder, command)
     if options.json:
         result = {"ranker": name, "repository": str(folder), "same": not differences, "differences": differences}

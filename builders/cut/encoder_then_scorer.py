@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
+from cleave.builders.cut.cut import Cut
 from cleave.builders.onnx_graph.random_inputs import Arrays
 from cleave.builders.onnx_graph.session import OnnxRunner
 
@@ -12,9 +12,9 @@ from cleave.builders.onnx_graph.session import OnnxRunner
 class EncoderThenScorer:
     """History encoder, then candidate scorer."""
 
-    def __init__(self, history_encoder: onnx.ModelProto, candidate_scorer: onnx.ModelProto) -> None:
-        self.encode = OnnxRunner(history_encoder)
-        self.score = OnnxRunner(candidate_scorer)
+    def __init__(self, cut: Cut) -> None:
+        self.encode = OnnxRunner(cut.history_encoder)
+        self.score = OnnxRunner(cut.candidate_scorer)
 
     def __call__(self, inputs: Arrays) -> Arrays:
         return self.score({**inputs, **self.encode(inputs)})

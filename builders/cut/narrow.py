@@ -5,7 +5,7 @@ from __future__ import annotations
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.passes.fold_constants import folded
-from cleave.builders.passes.precision import check_precision, with_precision
+from cleave.builders.passes.precision import check_precision, rounded_to, with_precision
 
 
 def narrowed(cut: Cut, precision: str, summary_dtype: str | None = None) -> Cut:
@@ -36,3 +36,8 @@ def cut_with_precision(cut: Cut, precision: str) -> Cut:
     return cut.with_graphs(
         {name: with_precision(folded(part.graph), precision, part.probe, scores) for name, part in cut.parts.items()}
     )
+
+
+def rounded_cut(cut: Cut) -> Cut:
+    """The cut as a CPU measures it: every result of 16 bits computed in float32 and rounded, as `rounded_to` says."""
+    return cut.with_graphs({name: rounded_to(part.graph) for name, part in cut.parts.items()})

@@ -16,14 +16,13 @@ import onnx
 from tqdm import tqdm
 
 from cleave.builders.cut.cut import Cut, cut_ranker
-from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_table import id_tensor, with_item_table
 from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.pipeline import test_aucs
 from cleave.builders.repository import write_repository
+from cleave.builders.training.build_auc import aucs_on_test_part
 from cleave.builders.zoo import ZOO
 from cleave.clients import RankerClient
 from cleave.perf.arms import request_from_arrays
@@ -158,11 +157,7 @@ def _int8_auc() -> Claim:
     changes = {}
     for name in ZOO:
         cut = _cut(name)
-        wide, narrow = (
-            EncoderThenScorer(each.history_encoder, each.candidate_scorer)
-            for each in (cut, with_summary_dtype(cut, "int8"))
-        )
-        before, after = test_aucs(cut.ranker, wide, narrow, None)
+        before, after = aucs_on_test_part(cut, with_summary_dtype(cut, "int8"))
         changes[name] = after - before
     worst = max(map(abs, changes.values()))
     details = ", ".join(f"{name} {change:+.5f}" for name, change in changes.items())

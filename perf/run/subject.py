@@ -16,8 +16,7 @@ from cleave.builders.contract.manifest import ManifestError, fingerprint_of, rea
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.load import load_ranker
 from cleave.builders.names import WHOLE, model_name
-from cleave.builders.pipeline import Request as BuildRequest
-from cleave.builders.pipeline import build
+from cleave.builders.pipeline import BuildOptions, build
 from cleave.builders.predict.arms import ARMS, Arm
 from cleave.builders.predict.processors import Processor
 from cleave.builders.predict.roofline import predict_arm
@@ -99,7 +98,7 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
     else:
         command = shlex.join(["cleave", "build", name, *["--size", size] * bool(size), "--out", str(folder)])
         print(f"{ranker.name}: not built yet; running `{command}`", file=sys.stderr)
-        cut = build(BuildRequest(name, sizes)).cut
+        cut = build(BuildOptions(name, sizes)).cut
         write_repository(cut, folder, command)
     fingerprint = read_manifest(folder / model_name(ranker.name, WHOLE)).fingerprint
     of_source = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)

@@ -98,7 +98,7 @@ def draw(batch: int, history: int, candidates: int, seed: int = 0) -> Arrays:
 
 
 def assert_parts_equal_whole(cut: Cut) -> None:
-    parts, whole = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer), OnnxRunner(cut.whole)
+    parts, whole = EncoderThenScorer(cut), OnnxRunner(cut.whole)
     for sizes in ((1, 1, 1), (3, 7, 5), (2, 12, 4)):
         inputs = draw(*sizes)
         for name, expected in whole(inputs).items():

@@ -1,27 +1,42 @@
-from __future__ import annotations
+"""A build from a name to a cut that is proven, narrowed where that is asked for."""
 
-from pathlib import Path
+from __future__ import annotations
 
 import pytest
 
-from cleave.builders import pipeline as build
-from cleave.builders.cut.summary_dtype import with_summary_dtype
-from cleave.builders.training.data_download import DATA_VARIABLE
-from tests.zoo_cuts import zoo_cut
+from cleave.builders import pipeline
+from cleave.builders.cut.cut import Cut
+from cleave.builders.pipeline import BuildOptions, build
 
 
-def test_a_build_of_fewer_bits_fetches_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on the first start of a server that may not reach the internet."""
-    cut = zoo_cut("vista")
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(build, "load_ranker", lambda name, sizes: cut.ranker)
-    monkeypatch.setattr(build, "cut_ranker", lambda ranker: cut)
-    monkeypatch.setattr(build, "prove", lambda cut, **options: ())
-    monkeypatch.setattr(build, "COMPARED_SEEDS", 1)
-    monkeypatch.setattr(build, "narrowed", lambda cut, precision, dtype: with_summary_dtype(cut, "float16"))
-    said: list[str] = []
-    narrowed = build.build(build.Request("vista", precision="float16"), say=said.append).narrowed
-    assert narrowed is not None
-    assert narrowed.test_auc is None
-    assert said[-1] == "vista: no test AUC, for want of data; `cleave catalogue FILE` fetches MovieLens-100k"
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def built_of_small(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is built is a small graph, which no module of torch stands behind."""
+    monkeypatch.setattr(pipeline, "load_ranker", lambda name, sizes: small_cut.ranker)
+    monkeypatch.setattr(pipeline, "cut_ranker", lambda ranker: small_cut)
+    monkeypatch.setattr(pipeline, "prove", lambda cut, referee: ())
+
+
+@pytest.mark.usefixtures("built_of_small")
+def test_what_fewer_bits_cost_is_measured(small_cut: Cut) -> None:
+    evaluated: list[tuple[Cut, Cut]] = []
+
+    def evaluate(wide: Cut, narrow: Cut) -> tuple[float, float]:
+        evaluated.append((wide, narrow))
+        return 0.8, 0.7
+
+    built = build(BuildOptions("small", summary_dtype="float16"), evaluate)
+    assert evaluated == [(small_cut, built.cut)]
+    assert built.narrowed is not None
+    assert built.narrowed.test_auc == (0.8, 0.7)
+    sizes = small_cut.ranker.sizes("opt")
+    assert built.narrowed.summary_bytes == (small_cut.summary_bytes(sizes), built.cut.summary_bytes(sizes))
+    assert built.cut.summary_bytes(sizes) < small_cut.summary_bytes(sizes)
+    assert 0 < built.narrowed.score_difference < 0.1
+
+
+@pytest.mark.usefixtures("built_of_small")
+def test_a_build_in_float32_costs_nothing(small_cut: Cut) -> None:
+    built = build(BuildOptions("small"), lambda wide, narrow: pytest.fail("nothing is narrower"))
+    assert built.cut is small_cut
+    assert built.narrowed is None

@@ -24,7 +24,7 @@ def check_item_table(cut: Cut, items: Arrays, referee: Referee, seed: int = 0) -
         ParityError: a score differs.
     """
     ranker, rng = cut.ranker, np.random.default_rng(seed)
-    whole, parts = OnnxRunner(cut.whole), EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
+    whole, parts = OnnxRunner(cut.whole), EncoderThenScorer(cut)
     count = len(next(iter(items.values())))
     sizes = ranker.sizes("opt")
     shape = (2, sizes[ranker.candidate_axis.name])

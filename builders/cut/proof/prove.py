@@ -55,7 +55,7 @@ def prove(cut: Cut, seed: int = 0, referee: Referee | None = None) -> list[Case]
     rng = np.random.default_rng(seed)
     referee = referee or referee_of(cut)
     check_whole(cut.ranker, whole, referee, rng)
-    parts = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
+    parts = EncoderThenScorer(cut)
     cases = []
     of_ranker = f"ranker {cut.ranker.name!r}"
     for batch, sizes in cases_of(cut.ranker):

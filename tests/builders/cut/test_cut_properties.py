@@ -40,7 +40,7 @@ def test_any_graph_with_one_sequence_of_history_and_candidates_is_cut(case: tupl
 
 def check_cut(model: onnx.ModelProto, ranker: Ranker) -> None:
     cut = split(model, ranker)
-    parts = EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
+    parts = EncoderThenScorer(cut)
     assert parts.encode.inputs == [tensor.name for tensor in ranker.user]
     for part in (cut.history_encoder, cut.candidate_scorer):
         onnx.checker.check_model(part, full_check=True)

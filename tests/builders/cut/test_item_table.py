@@ -52,7 +52,7 @@ def test_scores_are_those_of_the_whole_model(name: str, low: int, high: int) -> 
     cut = zoo_cut(name)
     items = catalogue(cut)
     tabled = with_item_table(cut, items)
-    parts = EncoderThenScorer(tabled.history_encoder, tabled.candidate_scorer)
+    parts = EncoderThenScorer(tabled)
     ids = np.random.default_rng(2).integers(low, high, (3, 17))
     ids[0, 0] = 7  # so that "both" has both
     inputs = requests(cut, items, ids)

@@ -30,7 +30,7 @@ def test_scores_are_near_those_of_float32(name: str, dtype: str, tolerance: floa
     cut = zoo_cut(name)
     narrow = with_summary_dtype(cut, dtype)
     inputs = draw(cut)
-    scores = EncoderThenScorer(narrow.history_encoder, narrow.candidate_scorer)(inputs)["scores"]
+    scores = EncoderThenScorer(narrow)(inputs)["scores"]
     np.testing.assert_allclose(scores, OnnxRunner(cut.whole)(inputs)["scores"], atol=tolerance)
 
 
@@ -58,7 +58,7 @@ def test_int8_takes_a_little_more_than_a_quarter(name: str) -> None:
 @every_model
 def test_padding_changes_no_score_in_int8(name: str) -> None:
     narrow = with_summary_dtype(zoo_cut(name), "int8")
-    parts = EncoderThenScorer(narrow.history_encoder, narrow.candidate_scorer)
+    parts = EncoderThenScorer(narrow)
     inputs = draw(narrow)
     padded = inputs | {key: np.pad(inputs[key], ((0, 0), (0, 9))) for key in ("history_items", "history_ratings")}
     np.testing.assert_allclose(parts(padded)["scores"], parts(inputs)["scores"], atol=1e-5)
@@ -69,7 +69,7 @@ def test_an_empty_history_is_finite_in_int8() -> None:
     narrow = with_summary_dtype(zoo_cut("append"), "int8")
     inputs = draw(narrow)
     inputs |= {key: np.zeros_like(inputs[key]) for key in ("history_items", "history_ratings")}
-    assert np.isfinite(EncoderThenScorer(narrow.history_encoder, narrow.candidate_scorer)(inputs)["scores"]).all()
+    assert np.isfinite(EncoderThenScorer(narrow)(inputs)["scores"]).all()
 
 
 def test_float32_is_the_cut_itself() -> None:

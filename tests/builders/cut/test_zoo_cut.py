@@ -23,7 +23,7 @@ sizes = pytest.mark.parametrize(("batch", "events", "candidates"), [(1, 1, 1), (
 @functools.cache
 def parts(name: str) -> EncoderThenScorer:
     cut = zoo_cut(name)
-    return EncoderThenScorer(cut.history_encoder, cut.candidate_scorer)
+    return EncoderThenScorer(cut)
 
 
 def draw(name: str, batch: int, events: int, candidates: int, padded: bool = False) -> Arrays:

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
-from cleave.builders.cut.narrow import cut_with_precision, narrowed
+from cleave.builders.cut.narrow import cut_with_precision, narrowed, rounded_cut
 from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
@@ -41,7 +41,7 @@ def float64_scores(ranker: Ranker, inputs: Arrays) -> np.ndarray:  # type: ignor
 
 
 def rounded_parts(cut: Cut) -> EncoderThenScorer:
-    return EncoderThenScorer(rounded_to(cut.history_encoder), rounded_to(cut.candidate_scorer))
+    return EncoderThenScorer(rounded_cut(cut))
 
 
 @halves

@@ -6,7 +6,7 @@ import pytest
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.narrow import narrowed
-from cleave.builders.pipeline import Request, cut_as_configured
+from cleave.builders.pipeline import BuildOptions, cut_as_configured
 from cleave.builders.targets.tensorrt.check import CheckedPart, check_engines
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, tensorrt_parts
 from cleave.builders.zoo import ZOO
@@ -36,4 +36,4 @@ def test_every_model_compiles_and_every_softmax_attention_becomes_one_kernel(nam
 
 def wide_enough(name: str) -> Cut:
     """The committed model; VISTA wider, as TensorRT fuses no heads that are 8 wide."""
-    return zoo_cut(name) if name != "vista" else cut_as_configured(Request(name, {"width": 32}))
+    return zoo_cut(name) if name != "vista" else cut_as_configured(BuildOptions(name, {"width": 32}))
