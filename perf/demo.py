@@ -85,12 +85,12 @@ def run_demo(options: DemoOptions) -> None:
 
 def _build(name: str, folder: Path) -> Cut:
     """The cut of a model, built as `cleave build NAME` builds it."""
-    from cleave.builders.pipeline import Request, build  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.pipeline import BuildOptions, build  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.repository import write_repository  # noqa: PLC0415
 
     command = ["build", name]
     _show(command)
-    built = build(Request(name), progress=lambda line: print(line, file=sys.stderr))
+    built = build(BuildOptions(name), progress=lambda line: print(line, file=sys.stderr))
     fingerprint = write_repository(built.cut, folder, shlex.join(["cleave", *command]))
     longest = ", ".join(f"{axis} {size:,}" for axis, size in built.cases[-1].sizes.items())
     difference = max(case.difference for case in built.cases)
