@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from tritonclient.utils import triton_to_np_dtype
+
 from cleave.builders.contract.records import RecordError
 from cleave.builders.contract.signature import Signature
 from cleave.builders.names import SIGNATURE_PARAMETER
@@ -34,6 +37,11 @@ def parameter(config: Config, name: str) -> str:
     if text is None:
         raise ModelError(f"{named(config)}: expected parameter {name!r}, got none; build it again")
     return text
+
+
+def dtype_of(entry: Mapping[str, Any]) -> np.dtype[Any]:
+    """The type of an input or output of a config."""
+    return np.dtype(triton_to_np_dtype(entry["data_type"].removeprefix("TYPE_")))
 
 
 def signature_from_config(config: Config) -> Signature:

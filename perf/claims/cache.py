@@ -40,7 +40,7 @@ from cleave.perf.timing import milliseconds_of
 from cleave.serving.onnx.session import open_session
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.url import connection_from_url
-from cleave.serving.summary.settings import Settings
+from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.variables import STORE_VARIABLE
 
 RANKERS = ("vista", "append")
@@ -202,7 +202,7 @@ def _bare(ranker: Ranker, server: TritonServer, request: RankRequest, scores: ND
             f"{ranker.name}: expected the scores of the scorer in process within {TOLERANCE}, got a difference of "
             f"{difference:.2g}; report it"
         )
-    settings = Settings.from_config(server.repository / model_name(ranker.name, SUMMARY_CACHE), configs[SUMMARY_CACHE])
+    settings = CacheSettings.from_config(server.repository / model_name(ranker.name, SUMMARY_CACHE), configs[SUMMARY_CACHE])
     key = settings.keys.of_user(KNOWN.encode())
     store = connection_from_url(server.variables[STORE_VARIABLE], DEADLINE_S)
 

@@ -23,7 +23,7 @@ from cleave.serving.onnx.session import open_session, run_options
 
 
 @dataclass(frozen=True)
-class Request:
+class OnnxRequest:
     """Tensors by name, each `[batch of this request, ...]`, and the names of the outputs that are asked for."""
 
     inputs: Mapping[str, NDArray[Any]]
@@ -31,7 +31,7 @@ class Request:
 
 
 Arrays = dict[str, NDArray[Any]]
-Answer = Arrays | ServingError
+OnnxAnswer = Arrays | ServingError
 """The outputs of one request, or why it has none."""
 
 
@@ -55,20 +55,20 @@ class OnnxModel:
         self._run_options = run_options(config)
         self._rules = InputRules.from_config(config)
 
-    def run(self, requests: Sequence[Request]) -> list[Answer]:
+    def run(self, requests: Sequence[OnnxRequest]) -> list[OnnxAnswer]:
         """Answer every request; one that cannot be answered does not keep the others from it."""
-        answers: list[Answer | None] = [self._refusal(request) for request in requests]
+        answers: list[OnnxAnswer | None] = [self._refusal(request) for request in requests]
         joined = iter(self._run([request for request, answer in zip(requests, answers, strict=True) if answer is None]))
         return [next(joined) if answer is None else answer for answer in answers]
 
-    def _refusal(self, request: Request) -> Answer | None:
+    def _refusal(self, request: OnnxRequest) -> OnnxAnswer | None:
         try:
             self._rules.check(request.inputs)
         except InputError as error:
             return InputError(f"model {self.name!r}: {error}")
         return None
 
-    def _run(self, requests: Sequence[Request]) -> list[Answer]:
+    def _run(self, requests: Sequence[OnnxRequest]) -> list[OnnxAnswer]:
         if not requests:
             return []
         try:
@@ -78,7 +78,7 @@ class OnnxModel:
                 return [self._failure(error, requests[0])]
             return [answer for request in requests for answer in self._run([request])]
 
-    def _run_joined(self, requests: Sequence[Request]) -> list[Arrays]:
+    def _run_joined(self, requests: Sequence[OnnxRequest]) -> list[Arrays]:
         names = list(dict.fromkeys(name for request in requests for name in request.outputs))
         outputs = self._session.run(names, _joined([request.inputs for request in requests]), self._run_options)
         ends = np.cumsum([_rows(request) for request in requests]).tolist()
@@ -94,7 +94,7 @@ class OnnxModel:
             for request, start, end in zip(requests, [0, *ends], ends, strict=False)
         ]
 
-    def _failure(self, error: Exception, request: Request) -> ServingError:
+    def _failure(self, error: Exception, request: OnnxRequest) -> ServingError:
         explained = self._graph_inputs.explain(str(error), request.inputs)
         if explained is not None:
             return InputError(f"model {self.name!r}: {explained}")
@@ -126,5 +126,5 @@ def _joined(inputs: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
     return {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
 
 
-def _rows(request: Request) -> int:
+def _rows(request: OnnxRequest) -> int:
     return len(next(iter(request.inputs.values())))

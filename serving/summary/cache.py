@@ -23,7 +23,7 @@ from cleave.serving.summary.request import (
     outputs_from_summaries,
     user_ids_from_inputs,
 )
-from cleave.serving.summary.settings import Settings
+from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.summary.store import TIMEOUT_S, NoStore, SummaryStore
 
 MAX_ENCODINGS = 64
@@ -35,16 +35,16 @@ PUBLISH_S = 0.5
 CLOSE_TIMEOUT_S = 10.0
 
 Arrays = Mapping[str, NDArray[Any]]
-Answer = Arrays | ServingError
+CacheAnswer = Arrays | ServingError
 """The outputs of a request, or why it has none."""
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class CacheRequest:
     """Tensors by name, `[batch, ...]` each; `reply` is called once, on a thread of the cache's."""
 
     inputs: Arrays
-    reply: Callable[[Answer], None]
+    reply: Callable[[CacheAnswer], None]
     forget: bool = False
     """Delete what is kept of the users, and answer without outputs."""
 
@@ -61,7 +61,7 @@ class SummaryCache:
         ServingError: the URL of the store is wrong.
     """
 
-    def __init__(self, settings: Settings, encode: Encode, publish: Callable[[Sums, Samples], None]) -> None:
+    def __init__(self, settings: CacheSettings, encode: Encode, publish: Callable[[Sums, Samples], None]) -> None:
         self._settings = settings
         self._publish = publish
         self._recorder = Recorder()
@@ -70,7 +70,7 @@ class SummaryCache:
         self._policy = SummaryPolicy(
             self._store,
             encode,
-            settings.layout,
+            settings.user_inputs,
             self._recorder,
             max_age_s=settings.max_age_s,
             max_batch_size=settings.max_batch_size,
@@ -81,16 +81,16 @@ class SummaryCache:
         self._thread.start()
         self._publishing = asyncio.run_coroutine_threadsafe(self._publish_regularly(), self._loop)
 
-    def submit(self, requests: Sequence[Request]) -> None:
+    def submit(self, requests: Sequence[CacheRequest]) -> None:
         """Take the requests of one batch; returns before they are answered."""
-        lookups: list[tuple[Request, list[Lookup]]] = []
+        lookups: list[tuple[CacheRequest, list[Lookup]]] = []
         for request in requests:
             try:
                 if request.forget:
                     self._loop.call_soon_threadsafe(self._start, request, self._forgotten(_users(request)))
                 else:
                     # Digests are made on this thread, where no other request waits for them.
-                    users = lookups_from_inputs(request.inputs, self._settings.layout, self._settings.keys)
+                    users = lookups_from_inputs(request.inputs, self._settings.user_inputs, self._settings.keys)
                     lookups.append((request, users))
             except InputError as error:
                 request.reply(error)
@@ -105,17 +105,17 @@ class SummaryCache:
         self._thread.join()
         self._loop.close()
 
-    def _look_up(self, requests: Sequence[tuple[Request, list[Lookup]]]) -> None:
+    def _look_up(self, requests: Sequence[tuple[CacheRequest, list[Lookup]]]) -> None:
         answers = self._policy.answers([lookups for _, lookups in requests])
         for (request, _), answer in zip(requests, answers, strict=True):
             self._start(request, self._found(answer))
 
-    def _start(self, request: Request, answer: Coroutine[Any, Any, Answer]) -> None:
+    def _start(self, request: CacheRequest, answer: Coroutine[Any, Any, CacheAnswer]) -> None:
         task = self._loop.create_task(self._respond(request, answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _respond(self, request: Request, answer: Coroutine[Any, Any, Answer]) -> None:
+    async def _respond(self, request: CacheRequest, answer: Coroutine[Any, Any, CacheAnswer]) -> None:
         """Whatever happens, there is a reply: without one a request waits forever."""
         try:
             request.reply(await answer)
@@ -125,10 +125,10 @@ class SummaryCache:
             self._loop.call_exception_handler({"message": "summary cache", "exception": error})
             request.reply(RunError(f"{type(error).__name__}: {error}; see the server's log"))
 
-    async def _found(self, answer: Awaitable[Sequence[Summary]]) -> Answer:
-        return outputs_from_summaries(await answer, self._settings.layout)
+    async def _found(self, answer: Awaitable[Sequence[Summary]]) -> CacheAnswer:
+        return outputs_from_summaries(await answer, self._settings.summary_format)
 
-    async def _forgotten(self, user_ids: Sequence[bytes]) -> Answer:
+    async def _forgotten(self, user_ids: Sequence[bytes]) -> CacheAnswer:
         for user_id in user_ids:
             await self._policy.forget(user_id)
         return {}
@@ -151,15 +151,15 @@ class SummaryCache:
         await self._store.close()
 
 
-def _store(settings: Settings, recorder: Recorder) -> NoStore | SummaryStore:
+def _store(settings: CacheSettings, recorder: Recorder) -> NoStore | SummaryStore:
     url = settings.store_url
     if url is None:
         return NoStore()
     check_url(url)
-    return SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), settings.keys, settings.layout, recorder)
+    return SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), settings.keys, settings.summary_format, recorder)
 
 
-def _users(request: Request) -> list[bytes]:
+def _users(request: CacheRequest) -> list[bytes]:
     user_ids = user_ids_from_inputs(request.inputs)
     if not (user_ids and all(user_ids)):
         raise InputError(f"input {USER_ID!r}: expected the user to forget, got none; send the user's id")

@@ -16,7 +16,7 @@ from cleave.serving.errors import InputError, RunError, ServingError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
 from cleave.serving.summary.request import Lookup, Summary
 from cleave.serving.summary.store import Mark
-from cleave.serving.summary.user_inputs import Arrays, Layout
+from cleave.serving.summary.user_inputs import Arrays, UserInputs
 from cleave.serving.summary.wire_format import KeptSummary
 
 NOT_FOUND, EXPIRED, ERROR = "not_found", "expired", "error"
@@ -51,7 +51,7 @@ class Store(Protocol):
 Encode = Callable[[Arrays], Awaitable[Arrays]]
 """From the user inputs of a batch to its summary, [batch, ...] both. Raises: ServingError."""
 
-Answer = Summary | ServingError
+SummaryOrError = Summary | ServingError
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class _Flight:
     """A lookup under way, which equal ones join."""
 
     lookup: Lookup
-    landed: asyncio.Future[Answer]
+    landed: asyncio.Future[SummaryOrError]
     mark: Mark | None = None
 
     @property
@@ -76,7 +76,7 @@ class SummaryPolicy:
     Args:
         store: where summaries are kept.
         encode: the history encoder.
-        layout: user inputs and summary tensors.
+        user_inputs: what the encoder takes of a user.
         recorder: gets a count for each lookup, times and ages.
         max_age_s: see above.
         max_batch_size: users that `encode` takes at a time.
@@ -87,7 +87,7 @@ class SummaryPolicy:
         self,
         store: Store,
         encode: Encode,
-        layout: Layout,
+        user_inputs: UserInputs,
         recorder: Recorder,
         *,
         max_age_s: float,
@@ -96,7 +96,7 @@ class SummaryPolicy:
     ) -> None:
         self._store = store
         self._encode = encode
-        self._layout = layout
+        self._user_inputs = user_inputs
         self._recorder = recorder
         self._max_age_s = max_age_s
         self._max_batch_size = max_batch_size
@@ -135,7 +135,9 @@ class SummaryPolicy:
             fresh.append(flight)
         return known
 
-    async def _answer(self, lookups: Sequence[Lookup], landed: Sequence[asyncio.Future[Answer]]) -> list[Summary]:
+    async def _answer(
+        self, lookups: Sequence[Lookup], landed: Sequence[asyncio.Future[SummaryOrError]]
+    ) -> list[Summary]:
         answers = await asyncio.gather(*landed)
         for lookup, answer in zip(lookups, answers, strict=True):
             self._count(lookup, answer)
@@ -148,7 +150,7 @@ class SummaryPolicy:
             return summaries
         return await self._padded_alike(lookups, summaries)
 
-    def _count(self, lookup: Lookup, answer: Answer) -> None:
+    def _count(self, lookup: Lookup, answer: SummaryOrError) -> None:
         if isinstance(answer, Summary):
             self._recorder.observe(AGE_SECONDS, answer.age_s, lookup.by)
             reason: str = answer.status
@@ -179,7 +181,7 @@ class SummaryPolicy:
         if flight.lookup.user_id:
             flight.mark = await self._store.mark(flight.lookup.user_id)
 
-    def _land(self, flight: _Flight, answer: Answer) -> None:
+    def _land(self, flight: _Flight, answer: SummaryOrError) -> None:
         if not flight.landed.done():
             del self._flights[flight.identity]
             flight.landed.set_result(answer)
@@ -188,7 +190,7 @@ class SummaryPolicy:
         size = self._max_batch_size
         return [group[start : start + size] for start in range(0, len(group), size)]
 
-    def _judged(self, lookup: Lookup, found: KeptSummary | Absence) -> Answer | Status:
+    def _judged(self, lookup: Lookup, found: KeptSummary | Absence) -> SummaryOrError | Status:
         """The answer that needs no encoder, or why it is needed."""
         if not isinstance(found, KeptSummary):
             if lookup.inputs is not None:
@@ -203,7 +205,7 @@ class SummaryPolicy:
         return Summary(found.tensors, HIT, age_s)
 
     def _not_found(self, lookup: Lookup, why: str, reason: str) -> SummaryNotFoundError:
-        inputs = ", ".join(self._layout.user)
+        inputs = ", ".join(self._user_inputs.names)
         return SummaryNotFoundError(
             f"user {lookup.user}: no summary to use, as {why}; send the user inputs ({inputs}) as well", reason
         )
@@ -230,7 +232,9 @@ class SummaryPolicy:
         """The summary of each user. Raises: ServingError."""
         inputs = [lookup.inputs for lookup in lookups if lookup.inputs is not None]
         started = time.perf_counter()
-        outputs = await self._encode({name: np.stack([each[name] for each in inputs]) for name in self._layout.user})
+        outputs = await self._encode(
+            {name: np.stack([each[name] for each in inputs]) for name in self._user_inputs.names}
+        )
         self._recorder.observe(ENCODE_SECONDS, time.perf_counter() - started)
         self._recorder.add(ENCODED, amount=len(inputs))
         return [{name: output[row] for name, output in outputs.items()} for row in range(len(inputs))]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cleave.builders.names import SUMMARY_STATUS, USER_ID, Status
 from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
-from cleave.serving.summary.user_inputs import Arrays, Layout
+from cleave.serving.summary.summary_format import SummaryFormat
+from cleave.serving.summary.user_inputs import Arrays, UserInputs
 
 MAX_USER_ID_BYTES = 512
 
@@ -21,8 +22,8 @@ MAX_USER_ID_BYTES = 512
 class Lookup:
     """One user of a request: the id, the user inputs, or both.
 
-    `inputs` are [axes...], padded, without the batch axis, and `digest` is `Layout.digest` of them. The summary is kept
-    under `key`.
+    `inputs` are [axes...], padded, without the batch axis, and `digest` is `UserInputs.digest` of them. The summary is
+    kept under `key`.
     """
 
     key: bytes
@@ -50,29 +51,30 @@ class Summary:
     age_s: float
 
 
-def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], layout: Layout, keys: Keys) -> list[Lookup]:
+def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], user_inputs: UserInputs, keys: Keys) -> list[Lookup]:
     """The users of one request from its tensors, [batch, ...] each; an empty user id is none.
 
     Raises:
         InputError: neither a user id nor user inputs, or not all user inputs.
     """
-    missing = [name for name in layout.user if name not in inputs]
-    if missing and len(missing) < len(layout.user):
+    names = user_inputs.names
+    missing = [name for name in names if name not in inputs]
+    if missing and len(missing) < len(names):
         raise InputError(
-            f"input {missing[0]!r}: expected all of {', '.join(layout.user)} or none of them, got none of this one; "
+            f"input {missing[0]!r}: expected all of {', '.join(names)} or none of them, got none of this one; "
             "send it as well"
         )
     ids = user_ids_from_inputs(inputs)
     if missing and not (ids and all(ids)):
         raise InputError(
-            f"input {USER_ID!r}: expected a user id or the user inputs ({', '.join(layout.user)}), got neither; "
+            f"input {USER_ID!r}: expected a user id or the user inputs ({', '.join(names)}), got neither; "
             "send one of them"
         )
     if missing:
         return [Lookup(keys.of_user(user_id), user_id) for user_id in ids]
     return [
-        _lookup(user_id, {name: inputs[name][row] for name in layout.user}, layout, keys)
-        for row, user_id in enumerate(ids or [b""] * len(inputs[next(iter(layout.user))]))
+        _lookup(user_id, {name: inputs[name][row] for name in names}, user_inputs, keys)
+        for row, user_id in enumerate(ids or [b""] * len(inputs[names[0]]))
     ]
 
 
@@ -91,13 +93,13 @@ def user_ids_from_inputs(inputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
     return ids
 
 
-def _lookup(user_id: bytes, inputs: Arrays, layout: Layout, keys: Keys) -> Lookup:
-    digest = layout.digest(inputs)
+def _lookup(user_id: bytes, inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> Lookup:
+    digest = user_inputs.digest(inputs)
     key = keys.of_user(user_id) if user_id else keys.of_digest(digest)
     return Lookup(key, user_id, inputs, digest)
 
 
-def outputs_from_summaries(summaries: Sequence[Summary], layout: Layout) -> dict[str, NDArray[Any]]:
+def outputs_from_summaries(summaries: Sequence[Summary], summary_format: SummaryFormat) -> dict[str, NDArray[Any]]:
     """The tensors of an answer, [batch, ...] each; a batch of one is not copied."""
 
     def joined(name: str) -> NDArray[Any]:
@@ -105,4 +107,4 @@ def outputs_from_summaries(summaries: Sequence[Summary], layout: Layout) -> dict
         return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 
     status = np.array([[summary.status.encode()] for summary in summaries], object)
-    return {name: joined(name) for name in layout.summary} | {SUMMARY_STATUS: status}
+    return {name: joined(name) for name in summary_format.tensors} | {SUMMARY_STATUS: status}

@@ -13,16 +13,18 @@ from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER
 from cleave.serving.errors import ModelError
 from cleave.serving.model_config import Config, parameter
 from cleave.serving.summary.keys import Keys
-from cleave.serving.summary.user_inputs import Layout
+from cleave.serving.summary.summary_format import SummaryFormat
+from cleave.serving.summary.user_inputs import UserInputs
 from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
 
 
 @dataclass(frozen=True)
-class Settings:
+class CacheSettings:
     """See `cleave.serving.summary.policy` for what each means."""
 
     name: str
-    layout: Layout
+    user_inputs: UserInputs
+    summary_format: SummaryFormat
     keys: Keys
     encoder: str
     """Name of the history encoder's model."""
@@ -31,7 +33,7 @@ class Settings:
     max_batch_size: int
 
     @staticmethod
-    def from_config(folder: Path, config: Config, environment: Mapping[str, str] = os.environ) -> Settings:
+    def from_config(folder: Path, config: Config, environment: Mapping[str, str] = os.environ) -> CacheSettings:
         """
         Args:
             folder: the model's folder, `<repository>/<model>`.
@@ -43,9 +45,10 @@ class Settings:
         encoder = parameter(config, ENCODER_PARAMETER)
         manifest = read_manifest(folder.parent / encoder)
         max_age = environment.get(MAX_AGE_VARIABLE) or parameter(config, MAX_AGE_PARAMETER)
-        return Settings(
+        return CacheSettings(
             name=config["name"],
-            layout=Layout.from_config(config),
+            user_inputs=UserInputs.from_config(config),
+            summary_format=SummaryFormat.from_config(config),
             keys=Keys(manifest.ranker, hashlib.sha256(manifest.fingerprint.encode()).digest()),
             encoder=encoder,
             store_url=environment.get(STORE_VARIABLE) or None,

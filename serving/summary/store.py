@@ -19,7 +19,7 @@ from cleave.serving.errors import ServingError
 from cleave.serving.store.url import FAILURES
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
-from cleave.serving.summary.user_inputs import Layout
+from cleave.serving.summary.summary_format import SummaryFormat
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 
 REST_S = 1.0
@@ -86,7 +86,7 @@ class SummaryStore:
         connect: makes a client of the store, as `cleave.serving.store.url.connection_from_url` does; it may fail as
             commands do.
         keys: names the build, whose summaries alone are used.
-        layout: what a summary must look like.
+        summary_format: what a summary must look like.
         recorder: gets errors, bytes and times.
         clock: seconds that only grow.
     """
@@ -95,7 +95,7 @@ class SummaryStore:
         self,
         connect: Callable[[], Any],
         keys: Keys,
-        layout: Layout,
+        summary_format: SummaryFormat,
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,7 +104,7 @@ class SummaryStore:
         self._connecting = threading.Lock()
         self._threads = ThreadPoolExecutor(MAX_COMMANDS, thread_name_prefix="summary-store")
         self._keys = keys
-        self._layout = layout
+        self._format = summary_format
         self._recorder = recorder
         self._clock = clock
         self._rests_until = clock()
@@ -119,7 +119,7 @@ class SummaryStore:
             return MISS
         self._recorder.add(READ_BYTES, amount=len(value))
         try:
-            return kept_from_value(value, self._keys.build, self._layout)
+            return kept_from_value(value, self._keys.build, self._format)
         except UnusableValueError as error:
             return error.flaw
 

@@ -14,7 +14,8 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 
 from cleave.builders.contract.dtypes import DTYPES
 from cleave.builders.names import CORRUPT, FOREIGN, Flaw
-from cleave.serving.summary.user_inputs import DIGEST_BYTES, Arrays, Layout
+from cleave.serving.summary.summary_format import SummaryFormat
+from cleave.serving.summary.user_inputs import DIGEST_BYTES, Arrays
 
 FORMAT = 1
 _MAGIC = b"CLVS"
@@ -43,7 +44,7 @@ class KeptSummary:
 
     tensors: Arrays
     digest: bytes
-    """`Layout.digest` of the user inputs that were encoded."""
+    """`UserInputs.digest` of the user inputs that were encoded."""
     encoded_at: float
     """Unix time in seconds."""
 
@@ -56,11 +57,11 @@ def value_from_kept(kept: KeptSummary, build: bytes) -> bytes:
     return b"".join((_PREFIX.pack(_MAGIC, FORMAT, checksum.intdigest()), header, tensors))
 
 
-def kept_from_value(value: bytes, build: bytes, layout: Layout) -> KeptSummary:
+def kept_from_value(value: bytes, build: bytes, summary_format: SummaryFormat) -> KeptSummary:
     """The summary in bytes of the store, whose tensors are views of them.
 
     Raises:
-        UnusableValueError: anything but an unaltered summary of this build and layout.
+        UnusableValueError: anything but an unaltered summary of this build and format.
     """
     if not value.startswith(_MAGIC):
         raise UnusableValueError(FOREIGN, "expected the value of a summary, got something else")
@@ -78,7 +79,7 @@ def kept_from_value(value: bytes, build: bytes, layout: Layout) -> KeptSummary:
         tensors = _tensors_from_safetensors(value, _START)
     except (AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
         raise UnusableValueError(CORRUPT, f"its tensors cannot be read ({error})") from error
-    if not layout.fits(tensors):
+    if not summary_format.fits(tensors):
         raise UnusableValueError(FOREIGN, "expected the tensors of the model's config, got others")
     return KeptSummary(tensors, digest, encoded_at)
 

@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 
 from cleave.builders.contract.errors import ContractError
 from cleave.serving.errors import InputError, ServingError
-from cleave.serving.onnx.model import Answer, OnnxModel, Request
+from cleave.serving.onnx.model import OnnxAnswer, OnnxModel, OnnxRequest
 from cleave.serving.onnx.session import yield_cpu
 
 
@@ -29,12 +29,12 @@ class TritonPythonModel:
         return [_response(answer) for answer in self.model.run([_request(request) for request in requests])]
 
 
-def _request(request: Any) -> Request:
+def _request(request: Any) -> OnnxRequest:
     inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    return Request(inputs, sorted(request.requested_output_names()))
+    return OnnxRequest(inputs, sorted(request.requested_output_names()))
 
 
-def _response(answer: Answer) -> Any:
+def _response(answer: OnnxAnswer) -> Any:
     if isinstance(answer, ServingError):
         code = pb_utils.TritonError.INVALID_ARG if isinstance(answer, InputError) else pb_utils.TritonError.INTERNAL
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), code))

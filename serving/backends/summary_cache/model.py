@@ -12,10 +12,10 @@ import triton_python_backend_utils as pb_utils
 from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import FORGET
 from cleave.serving.errors import InputError, RunError, ServingError
-from cleave.serving.summary.cache import Answer, Arrays, Request, SummaryCache
+from cleave.serving.summary.cache import Arrays, CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.metrics import METRICS, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
-from cleave.serving.summary.settings import Settings
+from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.summary.store import StoreError
 
 
@@ -24,7 +24,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         try:
-            self.settings = Settings.from_config(Path(args["model_repository"]), json.loads(args["model_config"]))
+            self.settings = CacheSettings.from_config(Path(args["model_repository"]), json.loads(args["model_config"]))
             self.metrics = TritonMetrics(self.settings.name)
             self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish)
         except (ContractError, ServingError) as error:
@@ -36,12 +36,12 @@ class TritonPythonModel:
     def finalize(self) -> None:
         self.cache.close()
 
-    def request(self, request: Any) -> Request:
+    def request(self, request: Any) -> CacheRequest:
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         reply = functools.partial(self.reply, request.get_response_sender(), request.requested_output_names())
-        return Request(inputs, reply, bool(json.loads(request.parameters()).get(FORGET)))
+        return CacheRequest(inputs, reply, bool(json.loads(request.parameters()).get(FORGET)))
 
-    def reply(self, sender: Any, names: list[str], answer: Answer) -> None:
+    def reply(self, sender: Any, names: list[str], answer: CacheAnswer) -> None:
         if isinstance(answer, ServingError):
             error = pb_utils.TritonError(f"model {self.settings.name!r}: {answer}", _code(answer))
             response = pb_utils.InferenceResponse(error=error)
@@ -52,7 +52,7 @@ class TritonPythonModel:
     async def encode(self, inputs: Arrays) -> Arrays:
         request = pb_utils.InferenceRequest(
             model_name=self.settings.encoder,
-            requested_output_names=list(self.settings.layout.summary),
+            requested_output_names=list(self.settings.summary_format.tensors),
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             # An encoder on a GPU would hand its outputs over in GPU memory, which numpy cannot read.
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),

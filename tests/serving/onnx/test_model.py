@@ -14,7 +14,7 @@ from cleave.builders.contract import manifest
 from cleave.builders.contract.manifest import ManifestError
 from cleave.serving.checked_files import checked_variable
 from cleave.serving.errors import InputError, ModelError, RunError
-from cleave.serving.onnx.model import Answer, OnnxModel, Request
+from cleave.serving.onnx.model import OnnxAnswer, OnnxModel, OnnxRequest
 from tests.serving import toy
 
 
@@ -27,11 +27,11 @@ def _load(repository: Path, model: str) -> OnnxModel:
     return OnnxModel(repository / model, toy.triton_config(toy.config(model)))
 
 
-def _request(arrays: toy.Arrays) -> Request:
-    return Request(toy.graph_inputs(arrays), ["scores"])
+def _request(arrays: toy.Arrays) -> OnnxRequest:
+    return OnnxRequest(toy.graph_inputs(arrays), ["scores"])
 
 
-def _scores(answer: Answer) -> Any:
+def _scores(answer: OnnxAnswer) -> Any:
     assert isinstance(answer, dict), answer
     return answer["scores"]
 
@@ -50,17 +50,17 @@ def test_encoder_then_scorer_equals_the_whole(whole: OnnxModel, repository: Path
     encoder, scorer = (_load(repository, f"toy_{part}") for part in ("history_encoder", "candidate_scorer"))
     user = {name: array for name, array in inputs.items() if name.startswith("history")}
     rest = {name: array for name, array in inputs.items() if name not in user}
-    (summary,) = encoder.run([Request(user, ["history_sum", "history_mask"])])
+    (summary,) = encoder.run([OnnxRequest(user, ["history_sum", "history_mask"])])
     assert isinstance(summary, dict)
-    (answer,) = scorer.run([Request({**summary, **rest}, ["scores"])])
-    (expected,) = whole.run([Request(inputs, ["scores"])])
+    (answer,) = scorer.run([OnnxRequest({**summary, **rest}, ["scores"])])
+    (expected,) = whole.run([OnnxRequest(inputs, ["scores"])])
     np.testing.assert_array_equal(_scores(answer), _scores(expected))
 
 
 def test_only_the_outputs_asked_for_are_given(repository: Path, rng: np.random.Generator) -> None:
     encoder = _load(repository, "toy_history_encoder")
     user = {name: array for name, array in toy.request(rng).items() if name.startswith("history")}
-    answers = encoder.run([Request(user, ["history_mask"]), Request(user, ["history_sum", "history_mask"])])
+    answers = encoder.run([OnnxRequest(user, ["history_mask"]), OnnxRequest(user, ["history_sum", "history_mask"])])
     assert [set(answer) for answer in answers if isinstance(answer, dict)] == [
         {"history_mask"},
         {"history_sum", "history_mask"},
@@ -109,14 +109,14 @@ def test_an_output_that_has_no_row_for_each_user_is_an_error_in_words(tmp_path: 
     toy.write_model(tmp_path, "lookup_whole", config, graph)
     model = OnnxModel(tmp_path / "lookup_whole", toy.triton_config(config))
     inputs: toy.Arrays = {"ids": np.zeros((2, 3), np.int64), "factors": np.ones((2, 3), np.float32)}
-    (answer,) = model.run([Request(inputs, ["found"])])
+    (answer,) = model.run([OnnxRequest(inputs, ["found"])])
     assert isinstance(answer, RunError)
     assert "output 'found': expected 2 rows as the inputs have, got shape [3]" in str(answer)
 
 
 def test_whatever_else_goes_wrong_is_an_answer(whole: OnnxModel, rng: np.random.Generator) -> None:
     (answer,) = whole.run(
-        [Request(toy.graph_inputs(toy.request(rng)) | {"history_items": np.array([["a"] * 4])}, ["scores"])]
+        [OnnxRequest(toy.graph_inputs(toy.request(rng)) | {"history_items": np.array([["a"] * 4])}, ["scores"])]
     )
     assert isinstance(answer, InputError | RunError)
     assert str(answer).startswith("model 'toy_whole': ")

@@ -15,21 +15,24 @@ from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.request import Lookup, lookups_from_inputs
 from cleave.serving.summary.store import Mark, StoreError
-from cleave.serving.summary.user_inputs import Layout, SummaryTensor, UserInput
+from cleave.serving.summary.summary_format import SummaryFormat, TensorFormat
+from cleave.serving.summary.user_inputs import UserInput, UserInputs
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 
 Arrays = dict[str, NDArray[Any]]
 
 VISIT_PAD = -1
-LAYOUT = Layout(
-    user={
+USER_INPUTS = UserInputs(
+    {
         "visits": UserInput(np.dtype("int64"), (0,), VISIT_PAD),
         "weights": UserInput(np.dtype("float32"), (0,), 0),
-    },
-    summary={
-        "sums": SummaryTensor(np.dtype("float32"), (2,)),
-        "mask": SummaryTensor(np.dtype("bool"), (1, -1)),
-    },
+    }
+)
+FORMAT = SummaryFormat(
+    {
+        "sums": TensorFormat(np.dtype("float32"), (2,)),
+        "mask": TensorFormat(np.dtype("bool"), (1, -1)),
+    }
 )
 BUILD, OTHER_BUILD = b"a" * 32, b"b" * 32
 KEYS = Keys("toy", BUILD)
@@ -52,7 +55,7 @@ def lookup(
     inputs: Arrays = {"user_id": np.array([[user_id.encode()]], object)} if user_id else {}
     if visits is not None:
         inputs |= {name: array[np.newaxis] for name, array in history(visits, padded_to).items()}
-    (single,) = lookups_from_inputs(inputs, LAYOUT, Keys("toy", build))
+    (single,) = lookups_from_inputs(inputs, USER_INPUTS, Keys("toy", build))
     return single
 
 
@@ -112,7 +115,7 @@ class FakeStore:
         if key not in self.values:
             return "miss"
         try:
-            return kept_from_value(self.values[key], self.build, LAYOUT)
+            return kept_from_value(self.values[key], self.build, FORMAT)
         except UnusableValueError as error:
             return error.flaw
 

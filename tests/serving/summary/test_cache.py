@@ -8,13 +8,23 @@ import numpy as np
 import pytest
 
 from cleave.serving.errors import InputError, RunError
-from cleave.serving.summary.cache import Answer, Request, SummaryCache
+from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import ENCODED, LOOKUPS, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
-from cleave.serving.summary.settings import Settings
+from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.summary.store import StoreError
-from tests.serving.summary.summaries import BAD_VISIT, BUILD, LAYOUT, Arrays, FakeEncoder, FakeStore, history, sums
+from tests.serving.summary.summaries import (
+    BAD_VISIT,
+    BUILD,
+    FORMAT,
+    USER_INPUTS,
+    Arrays,
+    FakeEncoder,
+    FakeStore,
+    history,
+    sums,
+)
 
 PATIENCE_S = 30
 
@@ -23,16 +33,18 @@ class Caller:
     """Submits requests and waits for their answers."""
 
     def __init__(self, encode: Any, publish: Any) -> None:
-        self.answers: queue.Queue[Answer] = queue.Queue()
-        settings = Settings("toy_summary_cache", LAYOUT, Keys("toy", BUILD), "toy_history_encoder", None, 10.0, 4)
+        self.answers: queue.Queue[CacheAnswer] = queue.Queue()
+        settings = CacheSettings(
+            "toy_summary_cache", USER_INPUTS, FORMAT, Keys("toy", BUILD), "toy_history_encoder", None, 10.0, 4
+        )
         self.cache = SummaryCache(settings, encode, publish)
         self.store = self.cache._policy._store = FakeStore()
 
-    def ask(self, user_id: str = "", visits: list[int] | None = None, forget: bool = False) -> Answer:
+    def ask(self, user_id: str = "", visits: list[int] | None = None, forget: bool = False) -> CacheAnswer:
         inputs: Arrays = {"user_id": np.array([[user_id.encode()]], object)} if user_id else {}
         if visits is not None:
             inputs |= {name: array[np.newaxis] for name, array in history(visits).items()}
-        self.cache.submit([Request(inputs, self.answers.put, forget)])
+        self.cache.submit([CacheRequest(inputs, self.answers.put, forget)])
         return self.answers.get(timeout=PATIENCE_S)
 
 
@@ -75,7 +87,7 @@ def test_what_was_submitted_is_answered_and_counted_before_the_end(
     caller: Caller, published: list[tuple[Sums, Samples]]
 ) -> None:
     inputs = {name: array[np.newaxis] for name, array in history([1]).items()}
-    caller.cache.submit([Request(inputs, caller.answers.put) for _ in range(3)])
+    caller.cache.submit([CacheRequest(inputs, caller.answers.put) for _ in range(3)])
     caller.cache.close()
     assert caller.answers.qsize() == 3
     assert sum(drained.get((ENCODED, ()), 0) for drained, _ in published) == 1
@@ -86,13 +98,13 @@ def test_an_answer_that_cannot_be_made_is_an_error(caller: Caller) -> None:
     reported = []
     caller.cache._loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
 
-    def refuse(answer: Answer) -> None:
+    def refuse(answer: CacheAnswer) -> None:
         if not isinstance(answer, RunError):
             raise OSError("no room")
         caller.answers.put(answer)
 
     inputs = {name: array[np.newaxis] for name, array in history([1]).items()}
-    caller.cache.submit([Request(inputs, refuse)])
+    caller.cache.submit([CacheRequest(inputs, refuse)])
     answer = caller.answers.get(timeout=PATIENCE_S)
     assert str(answer) == "OSError: no room; see the server's log"
     assert [str(error) for error in reported] == ["no room"]

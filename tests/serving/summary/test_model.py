@@ -20,8 +20,8 @@ from cleave.serving.summary.store import StoreError
 from tests.serving.summary.summaries import (
     BAD_VISIT,
     BUILD,
-    LAYOUT,
     OTHER_BUILD,
+    USER_INPUTS,
     FakeClock,
     FakeEncoder,
     FakeStore,
@@ -67,7 +67,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.policy = SummaryPolicy(
             self.store,
             self.encoder,
-            LAYOUT,
+            USER_INPUTS,
             self.recorder,
             max_age_s=MAX_AGE_S,
             max_batch_size=2,

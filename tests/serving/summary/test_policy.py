@@ -13,7 +13,7 @@ from cleave.serving.summary.policy import SummaryNotFoundError, SummaryPolicy
 from cleave.serving.summary.request import Lookup, Summary
 from cleave.serving.summary.store import Mark, StoreError
 from cleave.serving.summary.wire_format import KeptSummary
-from tests.serving.summary.summaries import BAD_VISIT, LAYOUT, FakeClock, FakeEncoder, FakeStore, lookup, sums
+from tests.serving.summary.summaries import BAD_VISIT, USER_INPUTS, FakeClock, FakeEncoder, FakeStore, lookup, sums
 
 MAX_AGE_S = 100.0
 MAX_BATCH = 4
@@ -30,7 +30,7 @@ class World:
         self.policy = SummaryPolicy(
             self.store,
             self.encoder,
-            LAYOUT,
+            USER_INPUTS,
             self.recorder,
             max_age_s=MAX_AGE_S,
             max_batch_size=MAX_BATCH,
@@ -224,7 +224,7 @@ async def test_an_encoder_that_answers_nonsense_fails_requests_and_nothing_else(
 
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    policy = SummaryPolicy(world.store, nonsense, LAYOUT, world.recorder, max_age_s=1, max_batch_size=1)
+    policy = SummaryPolicy(world.store, nonsense, USER_INPUTS, world.recorder, max_age_s=1, max_batch_size=1)
     for _ in range(2):
         with pytest.raises(RunError, match="summary cache: IndexError"):
             await policy.answers([[lookup("ann", [1])]])[0]
@@ -275,7 +275,7 @@ async def test_nor_is_what_another_process_was_encoding(world: World) -> None:
         world.policy.answers([[lookup("ann", [BAD_VISIT])], [lookup("bob", [1])]]),  # each encoded by itself afterwards
     )
     await settle()
-    other = SummaryPolicy(world.store, FakeEncoder(), LAYOUT, Recorder(), max_age_s=1, max_batch_size=1)
+    other = SummaryPolicy(world.store, FakeEncoder(), USER_INPUTS, Recorder(), max_age_s=1, max_batch_size=1)
     await other.forget(b"bob")
     world.encoder.going.set()
     assert is_of((await good)[0], [1])
@@ -296,7 +296,7 @@ async def test_what_was_being_kept_when_a_user_was_forgotten_is_deleted(world: W
             return await super().put(key, summary, mark)
 
     store = SlowStore()
-    policy = SummaryPolicy(store, world.encoder, LAYOUT, Recorder(), max_age_s=1, max_batch_size=1)
+    policy = SummaryPolicy(store, world.encoder, USER_INPUTS, Recorder(), max_age_s=1, max_batch_size=1)
     answer = asyncio.ensure_future(policy.answers([[lookup("ann", [1, 2])]])[0])
     await keeping.wait()
     forgotten = asyncio.ensure_future(policy.forget(b"ann"))

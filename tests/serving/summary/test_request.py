@@ -6,7 +6,17 @@ import pytest
 from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.request import Summary, lookups_from_inputs, outputs_from_summaries
-from tests.serving.summary.summaries import BUILD, KEYS, LAYOUT, OTHER_BUILD, Arrays, history, lookup, summary_of
+from tests.serving.summary.summaries import (
+    BUILD,
+    FORMAT,
+    KEYS,
+    OTHER_BUILD,
+    USER_INPUTS,
+    Arrays,
+    history,
+    lookup,
+    summary_of,
+)
 
 
 def ids(*user_ids: bytes) -> Arrays:
@@ -19,7 +29,7 @@ def batch(*visits: list[int]) -> Arrays:
 
 
 def test_each_row_is_a_user() -> None:
-    first, second = lookups_from_inputs(ids(b"ann", b"bob") | batch([1, 2], [3, 4]), LAYOUT, KEYS)
+    first, second = lookups_from_inputs(ids(b"ann", b"bob") | batch([1, 2], [3, 4]), USER_INPUTS, KEYS)
     assert (first.user_id, second.user_id) == (b"ann", b"bob")
     assert first.key != second.key
     assert first.digest != second.digest
@@ -30,12 +40,12 @@ def test_each_row_is_a_user() -> None:
 def test_a_user_without_an_id_is_kept_under_the_digest() -> None:
     for user_id in (None, b""):
         given = {} if user_id is None else ids(user_id)
-        (user,) = lookups_from_inputs(given | batch([1, 2]), LAYOUT, KEYS)
-        assert user.key == KEYS.of_digest(LAYOUT.digest(history([1, 2])))
+        (user,) = lookups_from_inputs(given | batch([1, 2]), USER_INPUTS, KEYS)
+        assert user.key == KEYS.of_digest(USER_INPUTS.digest(history([1, 2])))
 
 
 def test_no_id_can_be_taken_for_a_digest_or_for_another_build() -> None:
-    digest = LAYOUT.digest(history([1]))
+    digest = USER_INPUTS.digest(history([1]))
     assert KEYS.of_user(digest.hex().encode()) != KEYS.of_digest(digest)
     assert Keys("toy", BUILD).of_user(b"ann") != Keys("toy", OTHER_BUILD).of_user(b"ann")
 
@@ -58,18 +68,18 @@ def test_a_user_by_id_alone_has_no_inputs() -> None:
 )
 def test_what_is_missing_is_said(inputs: Arrays, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        lookups_from_inputs(inputs, LAYOUT, KEYS)
+        lookups_from_inputs(inputs, USER_INPUTS, KEYS)
 
 
 def test_an_id_may_be_any_bytes() -> None:
-    (user,) = lookups_from_inputs(ids(b"\xff\x00"), LAYOUT, KEYS)
+    (user,) = lookups_from_inputs(ids(b"\xff\x00"), USER_INPUTS, KEYS)
     assert user.key.endswith(b":\xff\x00")
     assert user.user == r"'\\xff\x00'"
 
 
 def test_summaries_are_joined_in_order() -> None:
     summaries = [Summary(summary_of(history([value])), "hit" if value else "miss", 0.0) for value in (5, 0)]
-    outputs = outputs_from_summaries(summaries, LAYOUT)
+    outputs = outputs_from_summaries(summaries, FORMAT)
     np.testing.assert_array_equal(outputs["sums"], [[5, 1], [0, 1]])
     assert outputs["mask"].shape == (2, 1, 1)
     assert outputs["summary_status"].tolist() == [[b"hit"], [b"miss"]]

