@@ -33,11 +33,6 @@ class RepositoryError(BuilderError):
     """The model repository cannot be written."""
 
 
-def models_of(cut: Cut) -> list[str]:
-    """The names of the models of the repository."""
-    return list(artifacts_of(cut))
-
-
 def write_repository(
     cut: Cut, folder: Path, build_command: str, built: Built | None = None, tolerance: float | None = None
 ) -> str:

@@ -115,6 +115,6 @@ def outputs_from_answers(
 
 
 def status_from_answers(answers: Sequence[Mapping[str, Array]]) -> str | None:
-    """How the summary of one user was come by: of several requests, the first that had to encode it says so."""
+    """How the summary of one user was obtained: of several requests, the first that had to encode it says so."""
     statuses = [answer[SUMMARY_STATUS].item().decode() for answer in answers if SUMMARY_STATUS in answer]
     return next((status for status in statuses if status != HIT), HIT if statuses else None)

@@ -1,4 +1,4 @@
-"""What a client gives back: scores, and how they were come by."""
+"""What a client gives back: scores, and how they were obtained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ranking:
 
     outputs: Mapping[str, Array]
     summary_status: str | None = None
-    """How the user's summary was come by: `hit` was kept; `miss`, `stale` and others were encoded and say why; None
+    """How the user's summary was obtained: `hit` was kept; `miss`, `stale` and others were encoded and say why; None
     where the model keeps no summaries."""
 
     @property

@@ -71,6 +71,11 @@ def _circles(imports: Mapping[str, set[str]]) -> list[set[str]]:
     return [circle for circle in nx.strongly_connected_components(nx.DiGraph(arrows)) if len(circle) > 1]
 
 
+def _package(module: str) -> str:
+    """The folder of a module within one of the four at the top, or the module itself if it lies beside the folders."""
+    return ".".join(module.split(".")[:3])
+
+
 def test_the_walk_finds_what_is_imported() -> None:
     source = """
 import cleave.cli
@@ -138,6 +143,13 @@ def test_the_core_of_the_builders_knows_no_data_set_and_no_model() -> None:
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     assert _circles(_imports(whole=False)) == []
+
+
+def test_no_package_imports_itself_in_a_circle() -> None:
+    of_packages: dict[str, set[str]] = {}
+    for module, names in _imports(whole=False).items():
+        of_packages.setdefault(_package(module), set()).update(map(_package, names))
+    assert _circles(of_packages) == []
 
 
 @pytest.mark.parametrize("folder", ["cleave.builders.contract", "cleave.clients", "cleave.serving"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cleave.builders.contract.location import parse_sizes, repository_folder
 from cleave.builders.errors import BuilderError
+from cleave.builders.names import model_names
 from cleave.builders.targets.registry import CHECKS, DEFAULT, TARGETS
 from cleave.builders.targets.target import CompileCheck, Target
 from cleave.options import add_data, add_json, add_model, add_other_sizes
@@ -166,7 +167,7 @@ def _write(
     made = None if compile_engines is None else compile_engines(proven.cut)
     fingerprint = repository.write_repository(proven.cut, folder, _build_command(options), made, options.tolerance)
     engines = {} if made is None else made.engines
-    report = build_report(proven, engines, fingerprint, folder, repository.models_of(proven.cut))
+    report = build_report(proven, engines, fingerprint, folder, model_names(proven.cut.ranker.name))
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
     return 0
 

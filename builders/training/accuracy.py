@@ -20,7 +20,7 @@ from cleave.builders.onnx_graph.probe import probe
 from cleave.builders.predict.arms import TRITON_ARMS, flops_of_arm, flops_of_arms
 from cleave.builders.spec import Ranker
 from cleave.builders.training import data
-from cleave.builders.training.train import Settings, train
+from cleave.builders.training.train import TrainSettings, train
 from cleave.builders.training.train_output import save, train_command
 from cleave.builders.training.tune import tuned
 from cleave.builders.zoo import BASELINES
@@ -146,9 +146,9 @@ def read_runs(file: Path) -> list[Run]:
     return read_records(file, Run, "runs of `cleave evaluate`", "delete it, or give another --out")
 
 
-def _settings(model: str, seed: int, data_path: Path | None) -> tuple[dict[str, int | float], Settings, str]:
+def _settings(model: str, seed: int, data_path: Path | None) -> tuple[dict[str, int | float], TrainSettings, str]:
     sizes, chosen = tuned(model)
-    settings = Settings(seed=seed, learning_rate=chosen)
+    settings = TrainSettings(seed=seed, learning_rate=chosen)
     return sizes, settings, train_command(model, data_path, sizes, settings)
 
 
@@ -156,7 +156,7 @@ def _run(
     model: str,
     data_path: Path | None,
     sizes: dict[str, int | float],
-    settings: Settings,
+    settings: TrainSettings,
     command: str,
     file: Path | None,
 ) -> Run:

@@ -9,7 +9,7 @@ from cleave.builders.files import write_text
 from cleave.builders.formatting import byte_quantity, markdown_table, quantity
 from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.training.accuracy import Accuracy, Row
-from cleave.builders.training.train import Settings
+from cleave.builders.training.train import TrainSettings
 from cleave.builders.training.tune import GRID, Trial, best_trial
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ because the cut changes no score.
 
 `cleave tune` looked at the validation part only, with seed 0: {_grid_text()};
 in this order, each starting from the best of those before it. A model without trials here has the defaults: learning
-rate {Settings().learning_rate:g} and the sizes of its function in `builders/zoo`.
+rate {TrainSettings().learning_rate:g} and the sizes of its function in `builders/zoo`.
 
 {_trials_table(found, trials)}
 """

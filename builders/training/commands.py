@@ -54,7 +54,7 @@ def _train(options: argparse.Namespace) -> int:
 
     tuned_sizes, learning_rate = tune.tuned(options.name)
     given = {name: getattr(options, name) for name in train_output.OPTIONS if getattr(options, name) is not None}
-    settings = dataclasses.replace(train.Settings(learning_rate=learning_rate), **given)
+    settings = dataclasses.replace(train.TrainSettings(learning_rate=learning_rate), **given)
     sizes = {**tuned_sizes, **parse_sizes(options.size)}
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
     file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"

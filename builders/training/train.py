@@ -38,7 +38,7 @@ class TrainingError(BuilderError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """How to train. The defaults were chosen by the validation part of MovieLens-100k."""
 
     seed: int = 0
@@ -88,7 +88,7 @@ class Fitted:
 class Trained(Fitted):
     """What was fitted, how, and what the test part says of it."""
 
-    settings: Settings
+    settings: TrainSettings
     seconds: float
     test: Metrics
 
@@ -97,7 +97,7 @@ def fit(
     name: str,
     data: MovieLens,
     sizes: Sizes | None = None,
-    settings: Settings | None = None,
+    settings: TrainSettings | None = None,
     show_progress: bool = True,
 ) -> Fitted:
     """Train the zoo model `name` from random weights; keep the epoch of the best validation AUC.
@@ -117,7 +117,7 @@ def fit(
         TrainingError: the number of films is not the data's, or the loss is no number any more.
         MetricsError: a part of the data is empty or has labels of one kind.
     """
-    settings = settings or Settings()
+    settings = settings or TrainSettings()
     chosen = zoo_sizes(name, {"num_items": data.num_items, **(sizes or {})})
     if chosen["num_items"] != data.num_items:
         raise TrainingError(
@@ -135,11 +135,11 @@ def train(
     name: str,
     data: MovieLens,
     sizes: Sizes | None = None,
-    settings: Settings | None = None,
+    settings: TrainSettings | None = None,
     show_progress: bool = True,
 ) -> Trained:
     """`fit`, and what the test part says of it; arguments and errors are those of `fit`."""
-    settings = settings or Settings()
+    settings = settings or TrainSettings()
     began = time.perf_counter()
     fitted = fit(name, data, sizes, settings, show_progress)
     with _threads(settings.threads):
@@ -175,7 +175,7 @@ def max_events_of(ranker: Ranker) -> int:
     return ranker.history_axis.max
 
 
-def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: bool) -> int:
+def _fit(ranker: Ranker, data: MovieLens, settings: TrainSettings, show_progress: bool) -> int:
     """Leave the best epoch's weights in the module; to that epoch's number."""
     module, max_events = ranker.module, max_events_of(ranker)
     assert isinstance(module, MovieLensModel)
@@ -207,7 +207,7 @@ def _fit(ranker: Ranker, data: MovieLens, settings: Settings, show_progress: boo
     return best_epoch
 
 
-def _learning_rate(settings: Settings, epochs_done: float, steps_done: int) -> float:
+def _learning_rate(settings: TrainSettings, epochs_done: float, steps_done: int) -> float:
     """A short warm-up, then half a cosine down to zero over all epochs."""
     warm_up = min(1.0, (steps_done + 1) / WARM_UP_STEPS)
     return settings.learning_rate * warm_up * (1 + math.cos(math.pi * epochs_done / settings.epochs)) / 2

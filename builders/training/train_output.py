@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from cleave.builders.contract.location import Sizes
-from cleave.builders.training.train import Settings, Trained, TrainingError
+from cleave.builders.training.train import Trained, TrainingError, TrainSettings
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")
 """The settings that are options of the command, too."""
@@ -51,7 +51,7 @@ def save(trained: Trained, file: Path, command: str) -> None:
         os.replace(written, file)
 
 
-def train_command(name: str, data: Path | None, sizes: Sizes, settings: Settings) -> str:
+def train_command(name: str, data: Path | None, sizes: Sizes, settings: TrainSettings) -> str:
     """The command that trains the same again; settings that are the defaults today are spelled out."""
     words = ["cleave", "train", name]
     if data is not None:

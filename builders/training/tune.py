@@ -12,7 +12,7 @@ from threading import Lock
 from cleave.builders.files import read_records, write_records
 from cleave.builders.load import zoo_sizes
 from cleave.builders.training import data
-from cleave.builders.training.train import Settings, fit
+from cleave.builders.training.train import TrainSettings, fit
 
 TRIALS = Path(__file__).parent.parent / "zoo" / "tuning.json"
 """Every trial of every model, written by `cleave tune`; the best of a model's are its defaults in training."""
@@ -58,7 +58,7 @@ def best_trial(model: str, trials: Sequence[Trial]) -> Trial | None:
 def tuned(model: str, file: Path = TRIALS) -> tuple[dict[str, int | float], float]:
     """Sizes and learning rate that the trials chose for a model; without trials no sizes and the default rate."""
     trial = best_trial(model, read_trials(file))
-    return (trial.sizes, trial.learning_rate) if trial else ({}, Settings().learning_rate)
+    return (trial.sizes, trial.learning_rate) if trial else ({}, TrainSettings().learning_rate)
 
 
 def tune(
@@ -92,7 +92,7 @@ def tune(
 
     def search(model: str) -> None:
         sizes = zoo_sizes(model, {})
-        choices = {"learning_rate": Settings().learning_rate, "dropout": sizes["dropout"], "width": sizes["width"]}
+        choices = {"learning_rate": TrainSettings().learning_rate, "dropout": sizes["dropout"], "width": sizes["width"]}
         for name, values in GRID.items():
             trials = [run(model, {**choices, name: value}) for value in values]
             choices = _choices(max(trials, key=lambda trial: trial.validation_auc))
@@ -108,7 +108,7 @@ def _choices(trial: Trial) -> dict[str, float]:
 def _try(model: str, data_path: Path | None, choices: dict[str, float]) -> Trial:
     began = time.perf_counter()
     sizes: dict[str, int | float] = {"width": int(choices["width"]), "dropout": choices["dropout"]}
-    settings = Settings(learning_rate=choices["learning_rate"])
+    settings = TrainSettings(learning_rate=choices["learning_rate"])
     fitted = fit(model, data.load(data_path), sizes, settings, show_progress=False)
     found = fitted.validation
     return Trial(

@@ -65,7 +65,7 @@ CALIBRATION_CALLS = 5
 
 Ask = Callable[[], Ranking]
 Answer = tuple[float, str | None]
-"""Milliseconds from when a request was due to its answer, and how its summary was come by."""
+"""Milliseconds from when a request was due to its answer, and how its summary was obtained."""
 
 
 def check_cache(sizes: Mapping[str, int | float], rounds: int) -> Iterator[Claim]:
@@ -172,7 +172,7 @@ def _strangers(ranker: Ranker) -> Iterator[tuple[str, RankRequest]]:
 def _rank(client: RankerClient, request: RankRequest, user: str, status: str | None = None) -> Ranking:
     """
     Raises:
-        PerfError: the summary was come by in another way than `status`, if that is given.
+        PerfError: the summary was obtained in another way than `status`, if that is given.
     """
     ranking = client.rank(
         request.candidates, user_id=user, history=request.history, request=request.request, deadline=DEADLINE_S
@@ -202,7 +202,9 @@ def _bare(ranker: Ranker, server: TritonServer, request: RankRequest, scores: ND
             f"{ranker.name}: expected the scores of the scorer in process within {TOLERANCE}, got a difference of "
             f"{difference:.2g}; report it"
         )
-    settings = CacheSettings.from_config(server.repository / model_name(ranker.name, SUMMARY_CACHE), configs[SUMMARY_CACHE])
+    settings = CacheSettings.from_config(
+        server.repository / model_name(ranker.name, SUMMARY_CACHE), configs[SUMMARY_CACHE]
+    )
     key = settings.keys.of_user(KNOWN.encode())
     store = connection_from_url(server.variables[STORE_VARIABLE], DEADLINE_S)
 

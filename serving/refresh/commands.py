@@ -104,7 +104,7 @@ def _refresher(options: argparse.Namespace, client: object) -> Refresher:
     most = max_events(history_tensors(client.signature(deadline=DEADLINE_S)))
     histories = Histories(connection, RefreshKeys(options.name), most, options.every, options.lease, time.time)
     stream = EventStream(connection, options.stream, options.name, worker)
-    return Refresher(client, stream, histories, lease_s=options.lease, say=_say)
+    return Refresher(client, stream, histories, lease_s=options.lease, log=_log)
 
 
 def _run(refresher: Refresher, ended: Callable[[bool], bool]) -> None:
@@ -118,12 +118,12 @@ def _run(refresher: Refresher, ended: Callable[[bool], bool]) -> None:
         try:
             busy = refresher.step()
         except FAILURES as error:
-            _say(f"store: {error}; trying again")
+            _log(f"store: {error}; trying again")
             time.sleep(RETRY_S)
         if str(refresher.progress) != said and time.monotonic() > said_at + SAY_EVERY_S:
             said, said_at = str(refresher.progress), time.monotonic()
-            _say(said)
+            _log(said)
 
 
-def _say(words: str) -> None:
+def _log(words: str) -> None:
     print(words, file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ class Refresher:
         stream: where events come from.
         histories: where they are kept.
         lease_s: after so long, what another worker was given is taken over.
-        say: gets a line for everything that is wrong.
+        log: gets a line for everything that is wrong.
         clock: Unix time in seconds.
 
     Raises:
@@ -71,7 +71,7 @@ class Refresher:
         histories: Histories,
         *,
         lease_s: float,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -79,7 +79,7 @@ class Refresher:
         self._stream = stream
         self._histories = histories
         self._lease_s = lease_s
-        self._say = say
+        self._log = log
         self._clock = clock
         self._looked_for_lost = -lease_s
         self.progress = Progress()
@@ -116,7 +116,7 @@ class Refresher:
             try:
                 events.append(event_from_fields(entry, fields, self._tensors))
             except EventError as error:
-                self._say(str(error))
+                self._log(str(error))
                 self.progress.left_out += 1
         self._histories.add(events)
         # Only now: whoever takes over adds the same events again, which changes nothing.
@@ -136,11 +136,11 @@ class Refresher:
                     self._encode([user], lease)
                 return
             # It would be refused again; it is tried when there are new events.
-            self._say(f"user {users[0]!r}: not encoded: {error}")
+            self._log(f"user {users[0]!r}: not encoded: {error}")
             self.progress.failed += 1
             statuses = {}
         except RankerError as error:
-            self._say(f"{len(users)} users: not encoded, tried again in {RETRY_S:g} s: {error}")
+            self._log(f"{len(users)} users: not encoded, tried again in {RETRY_S:g} s: {error}")
             self._release(users)
             return
         self._settle(users, statuses, lease)

@@ -20,7 +20,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-LOOKUPS = Metric("cleave_summary_lookups_total", "Summaries asked for, by how each was come by", ("by", "reason"))
+LOOKUPS = Metric("cleave_summary_lookups_total", "Summaries asked for, by how each was obtained", ("by", "reason"))
 STORE_ERRORS = Metric("cleave_summary_store_errors_total", "Failed commands of the store", ("command",))
 READ_BYTES = Metric("cleave_summary_read_bytes_total", "Bytes of summaries read from the store")
 WRITTEN_BYTES = Metric("cleave_summary_written_bytes_total", "Bytes of summaries written to the store")

@@ -16,7 +16,7 @@ from cleave.builders import load as sources
 from cleave.builders.errors import BuilderError
 from cleave.builders.training import accuracy, accuracy_page, data, train, tune
 from cleave.builders.training.accuracy import Accuracy, Costs, Row, Run
-from cleave.builders.training.train import Settings
+from cleave.builders.training.train import TrainSettings
 from cleave.builders.training.tune import GRID, Trial
 from tests.builders.synthetic import synthetic_movielens
 from tests.tables import markdown_rows
@@ -33,13 +33,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Settings, dict[str, Any]]]:
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainSettings, dict[str, Any]]]:
     """What was trained; on a small data set, and for one epoch at a small size, whatever was asked for."""
     movielens = synthetic_movielens(num_users=20, num_items=80, seed=0)
     monkeypatch.setattr(data, "load", lambda path: movielens)
     calls = []
 
-    def small(name: str, given: Any, sizes: dict[str, Any], settings: Settings, show_progress: bool) -> Any:
+    def small(name: str, given: Any, sizes: dict[str, Any], settings: TrainSettings, show_progress: bool) -> Any:
         calls.append((name, settings, sizes))
         known = sources.zoo_sizes(name, {})
         quick = dataclasses.replace(settings, epochs=1)
@@ -66,7 +66,7 @@ def test_every_model_gets_the_same_search(tmp_path: Path, pool: ThreadPoolExecut
         assert best is not None
         assert best.validation_auc == max(trial.validation_auc for trial in own)
         assert tune.tuned(model, file) == ({"width": best.width, "dropout": best.dropout}, best.learning_rate)
-    assert {(settings.seed, settings.epochs) for _, settings, _ in trainings} == {(0, Settings().epochs)}
+    assert {(settings.seed, settings.epochs) for _, settings, _ in trainings} == {(0, TrainSettings().epochs)}
 
 
 def test_an_interrupted_search_goes_on(tmp_path: Path, pool: ThreadPoolExecutor, trainings: list[Any]) -> None:
@@ -81,7 +81,7 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, pool: ThreadPoolExecutor,
 
 
 def test_a_model_never_tuned_has_the_defaults(tmp_path: Path) -> None:
-    assert tune.tuned("append", tmp_path / "none.json") == ({}, Settings().learning_rate)
+    assert tune.tuned("append", tmp_path / "none.json") == ({}, TrainSettings().learning_rate)
 
 
 @pytest.mark.parametrize("text", ["{", '[{"model": "append"}]', "[1]"])

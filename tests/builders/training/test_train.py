@@ -23,7 +23,7 @@ from cleave.builders.training.data import MovieLens
 from cleave.builders.training.data_examples import block_rows, exact_rows
 from cleave.builders.training.evaluate import evaluate, predict
 from cleave.builders.training.metrics import Metrics, MetricsError
-from cleave.builders.training.train import Settings, Trained, TrainingError
+from cleave.builders.training.train import Trained, TrainingError, TrainSettings
 from cleave.builders.training.train_output import OPTIONS, save, train_command
 from cleave.builders.training.tune import tuned
 from cleave.builders.zoo import ZOO
@@ -31,7 +31,7 @@ from cleave.builders.zoo.movielens import HISTORY, MovieLensModel
 from tests.builders.synthetic import synthetic_movielens
 
 SMALL = {"layers": 1, "width": 8, "heads": 1, "dropout": 0.0}
-SETTINGS = Settings(seed=3, epochs=6, learning_rate=1e-2, weight_decay=0.01, batch=128, patience=6)
+SETTINGS = TrainSettings(seed=3, epochs=6, learning_rate=1e-2, weight_decay=0.01, batch=128, patience=6)
 ACCURACY = Path(__file__).parents[3] / "docs" / "accuracy.json"
 WEIGHTS_LIMIT_BYTES = 1_000_000
 
@@ -179,7 +179,7 @@ def test_committed_weights(file: Path) -> None:
     )  # so that no --size is needed to get them
     with safe_open(file, framework="np") as opened:
         metadata = opened.metadata()
-    assert metadata["command"] == train_command(file.stem, None, sizes, Settings(learning_rate=learning_rate))
+    assert metadata["command"] == train_command(file.stem, None, sizes, TrainSettings(learning_rate=learning_rate))
     (run,) = (run for run in read_runs(ACCURACY) if run.command == metadata["command"])
     test = json.loads(metadata["metrics"])["test"]
     assert (run.test_auc, run.test_ne) == (test["auc"], test["normalized_entropy"])
@@ -234,7 +234,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_command_says_how_to_do_it_again() -> None:
-    settings = Settings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25, threads=2)
+    settings = TrainSettings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25, threads=2)
     command = train_command("append", None, {}, settings)
     assert command == "cleave train append --seed 1 --epochs 2 --learning-rate 0.5 --weight-decay 0.25 --threads 2"
     options = vars(cli.parser().parse_args(command.split()[1:]))

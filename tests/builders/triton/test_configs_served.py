@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import TENSORRT_CONFIG_FILE
+from cleave.builders.names import TENSORRT_CONFIG_FILE, model_names
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.predict.arms import TRITON_ARMS
-from cleave.builders.repository import models_of, write_repository
+from cleave.builders.repository import write_repository
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.perf.arms import ArmClient, request_from_arrays
 from cleave.serving.server import installation
@@ -45,7 +45,7 @@ def test_triton_serves_the_configs_of_engines(small_cut: Cut, repository: Path) 
     inputs = {name: array[:1] for name, array in draw(1, 7, 5).items()}
     expected = OnnxRunner(small_cut.whole)(inputs)["scores"][0]
     request = request_from_arrays(small_cut.ranker, {name: array[0] for name, array in inputs.items()})
-    with TritonServer(repository, models_of(small_cut), config_name="tensorrt", verbose=True) as server:
+    with TritonServer(repository, model_names(small_cut.ranker.name), config_name="tensorrt", verbose=True) as server:
         for arm in (arm for arm in TRITON_ARMS.values() if not arm.row_per_candidate):
             with ArmClient(server.grpc_url, "small", arm) as client:
                 np.testing.assert_allclose(client.scores(request), expected, rtol=1e-5, atol=1e-5)

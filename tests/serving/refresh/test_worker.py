@@ -81,7 +81,7 @@ class World:
         stream = EventStream(connection, "events", "toy", f"worker {self.num_workers}")
         histories = Histories(connection, KEYS, HISTORY.max, EVERY_S, LEASE_S, self.clock)
         client: Any = self.server
-        return Refresher(client, stream, histories, lease_s=lease_s, say=self.said.append, clock=self.clock)
+        return Refresher(client, stream, histories, lease_s=lease_s, log=self.said.append, clock=self.clock)
 
     def happen(self, user: str, item: int, time: float, changes: Mapping[str, Any] | None = None) -> None:
         fields = {"user": user, "time": time, "items": item, "weights": json.dumps([item, 0.5]), **(changes or {})}

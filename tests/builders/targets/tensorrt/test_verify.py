@@ -18,8 +18,8 @@ from cleave.builders.contract.engine_record import Bounds, EngineRecord
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.narrow import narrowed
-from cleave.builders.names import ONNX_FILE
-from cleave.builders.repository import models_of, write_repository
+from cleave.builders.names import ONNX_FILE, model_names
+from cleave.builders.repository import write_repository
 from cleave.builders.targets.target import Built, BuiltEngine, EngineRunner
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.builders.targets.tensorrt.target import TENSORRT
@@ -60,7 +60,7 @@ def onnx_runtime(change: Change = lambda file, graph: None) -> Callable[[Path], 
 
 def engines(cut: Cut, folder: Path, change: Change = lambda file, graph: None) -> list[TestedEngine]:
     write_repository(cut, folder, "cleave build small", built_engines(cut))
-    manifests = [read_manifest(folder / model) for model in models_of(cut)]
+    manifests = [read_manifest(folder / model) for model in model_names(cut.ranker.name)]
     return engines_of_repository(folder, manifests, onnx_runtime(change))
 
 
