@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from cleave.builders.contract.errors import ContractError
-
-COMPUTE_CAPABILITIES = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
-"""The container runtime brings `nvidia-smi` along with the driver, whatever the image."""
-TIMEOUT_S = 30
 
 ACROSS_MAJOR = (10, 11)
 """Version-compatible engines of TensorRT 10 run on 11; of no other two major versions here (TensorRT's support matrix,
@@ -20,10 +13,6 @@ AMPERE = (8, 0)
 
 Bounds = Mapping[str, tuple[int, int]]
 """The least and the largest size of the batch and each axis by name, that an optimization profile takes."""
-
-
-class HostError(ContractError):
-    """This host has no GPU that engines can be built for or run on."""
 
 
 def holds(bounds: Bounds, sizes: Mapping[str, int]) -> bool:
@@ -95,22 +84,3 @@ def _runs_on_gpu(engine: EngineRecord, capability: str) -> bool:
 def _numbers(version: str) -> tuple[int, ...]:
     """At most four: Python packages add more of their own, as `.post1`."""
     return tuple(map(int, re.findall(r"\d+", version)))[:4]
-
-
-def compute_capabilities() -> tuple[str, ...]:
-    """Of each kind of GPU of this machine, as `8.9`.
-
-    Raises:
-        HostError: there is no GPU.
-    """
-    try:
-        done = subprocess.run(COMPUTE_CAPABILITIES, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise HostError(f"nvidia-smi: expected a GPU, got: {error}; {_GIVE_ONE}") from error
-    found = tuple(dict.fromkeys(filter(None, map(str.strip, done.stdout.splitlines()))))
-    if not found:
-        raise HostError(f"nvidia-smi: expected a GPU, got none; {_GIVE_ONE}")
-    return found
-
-
-_GIVE_ONE = "run this on a machine with one, and a container with --gpus all"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cleave import DISTRIBUTION
+from cleave.builders.contract.gpus import HostError, query_gpus
 
 SERVER_PACKAGE = "nvidia-pytriton"
 """The package of the server that is started where no other is named."""
@@ -19,8 +19,6 @@ PACKAGES = {"cleave": DISTRIBUTION} | {
     name: name for name in (SERVER_PACKAGE, "onnxruntime", "onnx", "torch", "numpy", "tritonclient", "litserve")
 }
 """Packages on which speed depends, as reports call them, and the names of their distributions."""
-GPUS = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +98,6 @@ def versions(analyzer: str, server: Mapping[str, str] | None = None) -> dict[str
 def _gpus() -> tuple[str, ...]:
     """None without NVIDIA's driver."""
     try:
-        done = subprocess.run(GPUS, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
-    except (OSError, subprocess.SubprocessError):
+        return query_gpus("name", "driver_version")
+    except HostError:
         return ()
-    return tuple(filter(None, map(str.strip, done.stdout.splitlines())))

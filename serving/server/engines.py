@@ -11,7 +11,8 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from cleave.builders.contract.engine_record import EngineRecord, Host, compute_capabilities, reason_not_runnable
+from cleave.builders.contract.engine_record import EngineRecord, Host, reason_not_runnable
+from cleave.builders.contract.gpus import compute_capabilities
 from cleave.builders.contract.manifest import Manifest, ManifestError, check_digest
 from cleave.builders.contract.origin import remedy_for
 from cleave.builders.names import PLAN_FILE, PLAN_PLATFORM, VERSION_FOLDER, named_config_file

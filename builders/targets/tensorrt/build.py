@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cleave.builders.contract.engine_record import EngineRecord, HostError, compute_capabilities
+from cleave.builders.contract.engine_record import EngineRecord
+from cleave.builders.contract.gpus import HostError, compute_capabilities
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import PLAN_FILE
 from cleave.builders.targets.target import Built, BuiltEngine

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
 from cleave.builders.contract.engine_record import (
     EngineRecord,
     Host,
-    HostError,
-    compute_capabilities,
     holds,
     reason_not_runnable,
 )
@@ -78,26 +75,3 @@ def test_kinds_of_gpus(engine: EngineRecord, capabilities: tuple[str, ...], runs
 def test_a_profile_takes_sizes_within_its_bounds(sizes: dict[str, int], fits: bool) -> None:
     """Of an axis that only one of the two has, any."""
     assert holds({"batch": (1, 4), "history": (1, 64)}, sizes) == fits
-
-
-def fake_nvidia_smi(folder: Path, script: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "nvidia-smi").chmod(0o755)
-
-
-def test_the_driver_is_asked_for_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    fake_nvidia_smi(
-        tmp_path, '[ "$*" = "--query-gpu=compute_cap --format=csv,noheader" ] && printf "8.9\\n8.9\\n12.0\\n"'
-    )
-    assert compute_capabilities() == ("8.9", "12.0")
-
-
-@pytest.mark.parametrize("script", [None, "exit 9", "exit 0"])
-def test_a_host_without_a_gpu_says_so(script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    if script is not None:
-        fake_nvidia_smi(tmp_path, script)
-    with pytest.raises(HostError, match=r"^nvidia-smi: expected a GPU, got.*; run this on a machine with one, and"):
-        compute_capabilities()

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cleave import cli
-from cleave.builders.contract.engine_record import EngineRecord, Host, compute_capabilities
+from cleave.builders.contract.engine_record import EngineRecord, Host
+from cleave.builders.contract.gpus import compute_capabilities
 from cleave.builders.contract.manifest import ManifestError, read_manifest, write_manifest
 from cleave.builders.names import PLAN_FILE, VERSION_FOLDER
 from cleave.serving.errors import ServingError

@@ -18,7 +18,7 @@ from cleave.builders.targets.tensorrt.engine import import_tensorrt
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, profiles_of_cut, tensorrt_parts
 from cleave.builders.targets.tensorrt.profiles import Profile, Range
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
-from tests.builders.contract.test_engine_record import fake_nvidia_smi
+from tests.builders.contract.test_gpus import fake_nvidia_smi
 from tests.builders.targets.tensorrt.recording_tensorrt import VERSION, RecordingTensorRT
 from tests.configs import configs_of
 
