@@ -2,6 +2,10 @@
 
 TensorRT for RTX has the same API and the same compiler, and builds for a GPU that is not there. Triton cannot load what
 it builds: it is the check that a graph parses, fits its profiles, fuses and compiles.
+
+Polygraphy's loaders do not serve here (0.53): an environment variable decides for the whole process which of the two
+modules they use. What the parser says of a node, and the log with the layers and the memory, go to their own logger and
+not to the caller, and their config leaves TF32 on.
 """
 
 from __future__ import annotations
