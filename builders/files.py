@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,21 +17,31 @@ Record = TypeVar("Record")
 """A dataclass of what JSON has."""
 
 
+@contextlib.contextmanager
+def staged(file: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `file` in one step; if the block fails, `file` stays as it is.
+
+    The folder is made if it is not there.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    written = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield written
+        written.replace(file)
+    finally:
+        written.unlink(missing_ok=True)
+
+
 def write_text(file: Path, text: str) -> None:
     """Replace the file's text in one step; its folder is made if it is not there."""
-    _staged(file, lambda written: written.write_text(text))
+    with staged(file) as written:
+        written.write_text(text)
 
 
 def write_bytes(file: Path, content: bytes) -> None:
     """As `write_text`."""
-    _staged(file, lambda written: written.write_bytes(content))
-
-
-def _staged(file: Path, write: Callable[[Path], object]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    written = file.with_name(f".{file.name}.{os.getpid()}")
-    write(written)
-    written.replace(file)
+    with staged(file) as written:
+        written.write_bytes(content)
 
 
 def sha256_of(file: Path) -> str:
@@ -53,9 +64,11 @@ def read_records(file: Path, kind: type[Record], what: str, remedy: str) -> list
     Raises:
         BuilderError: the file holds something else than `what`; `remedy` says what to do.
     """
+    import msgspec  # noqa: PLC0415 - servers import this file, and need not have it
+
     if not file.exists():
         return []
     try:
-        return [kind(**entry) for entry in json.loads(file.read_text())]
-    except (ValueError, TypeError) as error:
+        return msgspec.json.decode(file.read_bytes(), type=list[kind])  # type: ignore[valid-type]
+    except msgspec.MsgspecError as error:
         raise BuilderError(f"{file}: expected {what}, got {error}; {remedy}") from error

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
 from cleave.builders.contract.location import Sizes
+from cleave.builders.files import staged
 from cleave.builders.training.train import Trained, TrainingError, TrainSettings
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")
@@ -33,10 +33,7 @@ def check_file(file: Path) -> None:
 
 
 def save(trained: Trained, file: Path, command: str) -> None:
-    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made.
-
-    The folder must be there, see `check_file`.
-    """
+    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made."""
     metadata = {
         "sizes": json.dumps(trained.sizes),
         "command": command,
@@ -44,11 +41,9 @@ def save(trained: Trained, file: Path, command: str) -> None:
             {"validation": dataclasses.asdict(trained.validation), "test": dataclasses.asdict(trained.test)}
         ),
     }
-    with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as temporary:
-        written = Path(temporary) / file.name
+    with staged(file) as written:
         save_file(trained.ranker.module.state_dict(), written, metadata)
         written.chmod(0o644)  # safetensors makes files that only their owner reads
-        os.replace(written, file)
 
 
 def train_command(name: str, data: Path | None, sizes: Sizes, settings: TrainSettings) -> str:

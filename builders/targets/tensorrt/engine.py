@@ -23,7 +23,7 @@ from typing import Any, Literal
 import onnx
 
 from cleave.builders.errors import BuilderError, CheckError
-from cleave.builders.files import write_bytes
+from cleave.builders.files import write_bytes, write_text
 from cleave.builders.targets.tensorrt.forms import TensorRTPart
 from cleave.builders.targets.tensorrt.layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from cleave.builders.targets.tensorrt.profiles import Profile, dims_of
@@ -165,8 +165,7 @@ def engine_from_part(trt: Any, part: TensorRTPart, options: EngineOptions) -> En
 
 def write_layers(file: Path, engine: Engine) -> None:
     """Write the list of layers of an engine."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(engine.layer_text)
+    write_text(file, engine.layer_text)
 
 
 def _log_of(trt: Any) -> Any:
