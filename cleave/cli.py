@@ -16,7 +16,7 @@ import cleave.serving.commands
 from cleave import DISTRIBUTION
 from cleave.builders.errors import BuilderError, CheckError
 from cleave.clients.errors import RankerError
-from cleave.perf.errors import ParityError, PerfError
+from cleave.perf.errors import PerfError, ScoresDifferError
 from cleave.serving.errors import ServingError
 
 EXIT_CHECK_FAILED = 1
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_WRONG_USE
-    except (CheckError, ParityError) as error:
+    except (CheckError, ScoresDifferError) as error:
         print(f"cleave {options.command}: {error}", file=sys.stderr)
         return EXIT_CHECK_FAILED
     except (BuilderError, PerfError, RankerError, ServingError) as error:

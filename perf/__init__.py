@@ -1,1 +1,1 @@
-"""Measuring: arms, workloads and reports."""
+"""Measures the arms of a model: workloads, runs, reports, and the demo."""

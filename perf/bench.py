@@ -62,13 +62,13 @@ def run_bench(workload: Workload, options: BenchOptions) -> RunReport:
     round that was interrupted is measured anew, so that ratios are between neighbours in time.
 
     Raises:
-        ParityError: two arms give different scores.
+        ScoresDifferError: two arms give different scores.
         PerfError: something cannot be measured as asked.
     """
     _check_litserve(workload, options)
     analyzer = find_analyzer()
     arms = [arm_named(name) for name in workload.arms]
-    # All before the first measurement: what a model does not take is said at once.
+    # All before the first measurement, so that sizes that a model does not accept are refused at once.
     subjects = [subject_of(name, workload.sizes.get(name, ""), options.repository) for name in workload.models]
     points = list(workload.points())
     for subject, point, arm in itertools.product(subjects, points, arms):

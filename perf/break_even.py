@@ -56,7 +56,7 @@ def time_lengths(
     calls = {(events, name): partial(arms[name], requests[events]) for events in lengths for name in (SIMPLER, DEFAULT)}
     for call in calls.values():
         call()  # the first keeps the summary
-    times = round_medians_ms(calls, rounds, SECONDS, "history lengths")
+    times = round_medians_ms(calls, rounds, SECONDS, title="history lengths")
     return [
         LengthTiming(
             events,

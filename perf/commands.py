@@ -16,7 +16,7 @@ from cleave.builders.targets.registry import TARGETS
 from cleave.options import add_built_sizes, add_data, add_json, add_model, add_repository, add_size, add_url_or_start
 
 if TYPE_CHECKING:
-    from cleave.perf.claims.papers import Claim
+    from cleave.perf.claims.claim import Claim
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -36,28 +36,38 @@ def _add_bench(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure the arms of models by a workload",
-        description="Measure every arm of models with perf_analyzer, in turn and repeatedly on one server, after "
-        "checking that all arms give the same scores; write a report; fail if a threshold of the workload is missed.",
+        description="Check that all arms of each model give the same scores, measure them with perf_analyzer round by "
+        "round on one server, and write a report. Exit code 1 if a threshold of the workload is missed.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("workload", metavar="WORKLOAD", nargs="?", help="a name, such as smoke, or a TOML file")
     what.add_argument(
-        "--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="say what is slower in B than in A instead"
+        "--compare",
+        nargs=2,
+        type=Path,
+        metavar=("A.json", "B.json"),
+        help="compare two reports instead, and list what is slower in B than in A",
     )
     what.add_argument(
-        "--claims", action="store_true", help="measure what the papers claim of their models instead, in process"
+        "--claims", action="store_true", help="measure instead what the papers claim of their models, in this process"
     )
     what.add_argument(
-        "--cache", action="store_true", help="measure what hits of the summary cache cost instead, beside misses too"
+        "--cache",
+        action="store_true",
+        help="measure instead what hits of the summary cache cost, alone and beside misses",
     )
     parser.add_argument("--models", nargs="+", metavar="NAME", help="other models than the workload's")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="other arms than the workload's")
-    parser.add_argument("--rounds", type=int, metavar="K", help="turns of each arm, instead of the workload's")
+    parser.add_argument("--rounds", type=int, metavar="K", help="measurements of each arm, instead of the workload's")
     add_size(parser, "the sizes of the models of --models or --cache")
     add_repository(parser)
     add_url_or_start(parser)
-    parser.add_argument("--metrics-url", metavar="URL", help="its metrics (default: port 8002 of the same host)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the report (default: .cleave/bench/WORKLOAD)")
+    parser.add_argument(
+        "--metrics-url", metavar="URL", help="the metrics of the server of --url (default: port 8002 of the same host)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder of the report (default: .cleave/bench/WORKLOAD)"
+    )
     parser.set_defaults(run=_bench)
 
 
@@ -90,7 +100,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _compare(before: Path, after: Path) -> int:
-    """1 if anything is slower."""
+    """Print what changed; 1 if anything is slower."""
     from cleave.perf.report.compare import compare, noise_is_known  # noqa: PLC0415
     from cleave.perf.report.files import read_report  # noqa: PLC0415
 
@@ -98,7 +108,10 @@ def _compare(before: Path, after: Path) -> int:
     changes = list(compare(*reports))
     print("\n".join(map(str, changes)))
     if not noise_is_known(*reports):
-        print("cleave bench: a report of one round does not tell its noise: measure with --rounds", file=sys.stderr)
+        print(
+            "cleave bench: a report of a single round says nothing about noise; measure with --rounds 3 or more",
+            file=sys.stderr,
+        )
     return int(any(change.slower for change in changes))
 
 

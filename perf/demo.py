@@ -34,7 +34,7 @@ class DemoOptions:
         user: a user of the data, by the data set's id.
         candidates: the number of films of the requests that are timed.
         top: the number of films that are printed.
-        rounds: how often each arm takes its turn.
+        rounds: the number of measurements of each arm.
         data: a GroupLens folder; None for MovieLens-100k.
     """
 

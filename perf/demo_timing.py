@@ -47,11 +47,13 @@ def time_arms(arms: Mapping[str, Scores], request: RankRequest, flops: Flops, ro
     """Check that all arms agree on a request, which also warms them up, then time them in turn.
 
     Raises:
-        ParityError: the scores of two arms differ.
+        ScoresDifferError: the scores of two arms differ.
     """
     parity = Parity()
     differences = {name: parity.check(name, scores(request)) for name, scores in arms.items()}
-    times = round_medians_ms({name: partial(scores, request) for name, scores in arms.items()}, rounds, SECONDS, "arms")
+    times = round_medians_ms(
+        {name: partial(scores, request) for name, scores in arms.items()}, rounds, SECONDS, title="arms"
+    )
     medians = {name: float(np.median(each)) for name, each in times.items()}
     return [
         ArmTiming(

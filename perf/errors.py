@@ -1,9 +1,9 @@
-"""Errors of measuring, worded `<where>: <what>, expected <x>, got <y>; <what to do>`."""
+"""Errors of measurements, worded `<where>: <what>, expected <x>, got <y>; <what to do>`."""
 
 
 class PerfError(ValueError):
-    """A measurement that cannot be made as asked."""
+    """A measurement cannot be made as asked."""
 
 
-class ParityError(PerfError):
-    """Two arms give different scores, so their times mean nothing: a check that failed."""
+class ScoresDifferError(PerfError):
+    """Two ways to serve one request give different scores, so comparing their times means nothing: a failed check."""

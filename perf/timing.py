@@ -22,14 +22,15 @@ def milliseconds_of(call: Call) -> float:
 
 
 def round_medians_ms(
-    calls: Mapping[Key, Call], rounds: int, seconds: float = 0.0, title: str | None = None
+    calls: Mapping[Key, Call], rounds: int, seconds: float = 0.0, least_calls: int = 1, title: str | None = None
 ) -> dict[Key, list[float]]:
     """The median milliseconds of each call in each round.
 
     In a round the calls take turns, in every other round in reverse order, so that none profits from its place.
 
     Args:
-        seconds: in each round a call is repeated until this time is over; it is made at least once.
+        seconds: in each round a call is repeated until this time is over.
+        least_calls: in each round a call is made at least so often.
         title: of a progress bar on a terminal; without it there is none.
     """
     medians: dict[Key, list[float]] = {key: [] for key in calls}
@@ -37,8 +38,8 @@ def round_medians_ms(
     with tqdm(total=rounds * len(calls), desc=title, file=sys.stderr, leave=False, disable=quiet) as progress:
         for number in range(rounds):
             for key, call in list(calls.items())[:: -1 if number % 2 else 1]:
-                times = [milliseconds_of(call)]
-                while sum(times) < seconds * 1000:
+                times: list[float] = []
+                while len(times) < least_calls or sum(times) < seconds * 1000:
                     times.append(milliseconds_of(call))
                 medians[key].append(float(np.median(times)))
                 progress.update()

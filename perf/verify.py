@@ -1,4 +1,4 @@
-"""`cleave verify`: engines against ONNX Runtime, and the scores of a server against torch's."""
+"""`cleave verify`: compares engines with ONNX Runtime, and the scores of a server with those of torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.names import HIT, PLAN_PLATFORM, SUMMARY_STATUS
 from cleave.builders.onnx_graph.compare import largest_difference
-from cleave.builders.predict.arms import TRITON_ARMS, Arm
+from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.target import Target
 from cleave.builders.targets.tensorrt.verify import (
@@ -33,19 +33,24 @@ from cleave.perf.run.server import platform_of, server_with_store
 from cleave.serving.server.loaded_models import check_models, models_of
 
 VERIFY_USER = "cleave-verify"
-"""Whose summaries are kept and forgotten again."""
+"""The user whose summaries the server keeps during the verification, and forgets afterwards."""
 
 
 def verify(ranker: Ranker, repository: Path, target: Target, url: str | None) -> Iterator[Verified]:
-    """Verify the engines of a ranker on this machine, and what a server makes of them; yields as they are done.
+    """Verify the engines of a ranker on this machine, and the scores of a server that runs them.
 
     Args:
+        ranker: the one that was built.
+        repository: the folder of its build.
         target: one that has engines.
-        url: gRPC of a server that serves this repository; by default one is started.
+        url: the gRPC address of a server that serves this repository; by default one is started.
+
+    Yields:
+        Each comparison that held, as soon as it was made.
 
     Raises:
         VerifyError: names the first output that differs, where, and by how much.
-        ManifestError: the engines are not fit to be served here.
+        ManifestError: the engines cannot be served here.
         PerfError: the server runs no engines.
     """
     assert target.runner_from_file is not None, f"{target.name} has no engines"
@@ -65,7 +70,7 @@ def _check_served(url: str, models: Sequence[str], target: Target) -> None:
     """Refuse a server that does not run the engines of these models.
 
     Raises:
-        PerfError: names the model and what runs it.
+        PerfError: names the model, and the backend that runs it.
     """
     for model in models:
         if (runs := platform_of(url, model)) != PLAN_PLATFORM:
@@ -76,8 +81,8 @@ def _check_served(url: str, models: Sequence[str], target: Target) -> None:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """The first user of a case, and what torch scores."""
+class _ScoredCase:
+    """The request of the first user of a case, and the scores that torch gives it, [num_candidates]."""
 
     case: EngineCase
     request: RankRequest
@@ -85,39 +90,40 @@ class _Asked:
 
 
 def verify_server(url: str, ranker: Ranker, cases: Sequence[EngineCase], tolerance: float) -> Iterator[Verified]:
-    """Compare the scores of single users with torch's, by each arm that scores a list at once; yields as they are done.
+    """Compare the scores of single users with those of torch, by each arm that scores a list of candidates at once.
 
     Raises:
         VerifyError: as `verify`.
     """
-    asked = [_asked(ranker, case) for case in cases]
+    scored = [_scored_by_torch(ranker, case) for case in cases]
     for arm in (arm for arm in TRITON_ARMS.values() if not arm.row_per_candidate):
         with ArmClient(url, ranker.name, arm) as client:
-            largest = max(_checked(client, arm, ranker, each, tolerance) for each in asked)
+            largest = max(_largest_difference(client, ranker, each, tolerance) for each in scored)
         yield Verified(f"{arm.model(ranker.name)} as served ({arm.name})", len(cases), largest, tolerance)
 
 
-def _asked(ranker: Ranker, case: EngineCase) -> _Asked:
+def _scored_by_torch(ranker: Ranker, case: EngineCase) -> _ScoredCase:
     inputs = {t.name: case.inputs[t.name][:1].reshape(1, *t.shape(case.sizes)) for t in ranker.inputs}
     scores = torch_outputs(ranker, inputs)[ranker.output[0].name][0]
     request = request_from_arrays(ranker, {name: array[0] for name, array in inputs.items()})
-    return _Asked(case, dataclasses.replace(request, user_id=VERIFY_USER), scores)
+    return _ScoredCase(case, dataclasses.replace(request, user_id=VERIFY_USER), scores)
 
 
-def _checked(client: ArmClient, arm: Arm, ranker: Ranker, asked: _Asked, tolerance: float) -> float:
-    """The largest difference of two requests: the second finds the summary of the first where summaries are kept."""
-    output, largest, where = ranker.output[0].name, 0.0, f"{arm.model(ranker.name)} as served ({asked.case})"
+def _largest_difference(client: ArmClient, ranker: Ranker, scored: _ScoredCase, tolerance: float) -> float:
+    """Of two equal requests: where summaries are kept, the second finds the summary of the first."""
+    arm, output, largest = client.arm, ranker.output[0].name, 0.0
+    where = f"{arm.model(ranker.name)} as served ({scored.case})"
     try:
-        answers = [_answer(client, asked.request) for _ in range(2)]
+        outputs = [_outputs(client, scored.request) for _ in range(2)]
     finally:
         if arm.keeps_summaries:
             client.client.forget(VERIFY_USER, deadline=DEADLINE_S)
-    for answer in answers:
-        found = largest_difference(output, asked.scores, answer[output][0, : asked.request.num_candidates])
-        if said := found.beyond(tolerance):
-            raise VerifyError(f"{where}: {said}; see that the server has this build")
-        largest = max(largest, found.size)
-    if arm.keeps_summaries and (status := answers[-1][SUMMARY_STATUS].item().decode()) != HIT:
+    for found in outputs:
+        difference = largest_difference(output, scored.scores, found[output][0, : scored.request.num_candidates])
+        if excess := difference.beyond(tolerance):
+            raise VerifyError(f"{where}: {excess}; see that the server has this build")
+        largest = max(largest, difference.size)
+    if arm.keeps_summaries and (status := outputs[-1][SUMMARY_STATUS].item().decode()) != HIT:
         raise VerifyError(
             f"{where}: the same user again: expected a {HIT}, got {status!r}; see that the server has a store of "
             "summaries, and `cleave serve --store`"
@@ -125,7 +131,7 @@ def _checked(client: ArmClient, arm: Arm, ranker: Ranker, asked: _Asked, toleran
     return largest
 
 
-def _answer(client: ArmClient, request: RankRequest) -> dict[str, NDArray[Any]]:
+def _outputs(client: ArmClient, request: RankRequest) -> dict[str, NDArray[Any]]:
     """Every output, [1, ...], of a request that is one row."""
     (row,) = rows_of(client.arm, client.signature, request, 1)
     return client.client.infer({name: array[np.newaxis] for name, array in row.items()}, deadline=DEADLINE_S)

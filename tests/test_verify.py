@@ -135,12 +135,12 @@ def test_a_summary_that_is_not_kept_is_said(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = map(str, itertools.count())
-    answer = verify._answer
+    outputs = verify._outputs
 
     def of_somebody_else(client: ArmClient, request: RankRequest) -> Any:
-        return answer(client, dataclasses.replace(request, user_id=f"{VERIFY_USER}-{next(ids)}"))
+        return outputs(client, dataclasses.replace(request, user_id=f"{VERIFY_USER}-{next(ids)}"))
 
-    monkeypatch.setattr("cleave.perf.verify._answer", of_somebody_else)
+    monkeypatch.setattr("cleave.perf.verify._outputs", of_somebody_else)
     assert cli.main(words) == 1
     said = capsys.readouterr().err
     assert (

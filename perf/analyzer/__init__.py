@@ -1,1 +1,1 @@
-"""perf_analyzer: where it is, how it is run, what it prints."""
+"""perf_analyzer: finding it, running it, and reading its output."""

@@ -176,4 +176,4 @@ def _complaint(done: subprocess.CompletedProcess[str]) -> str:
     """The lines that name the error, without the page of usage that may follow."""
     text = f"{done.stdout}\n{done.stderr}".partition("Usage:")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[-4:]) or "nothing was said"
+    return " ".join(lines[-4:]) or "no message"

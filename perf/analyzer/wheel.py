@@ -1,4 +1,4 @@
-"""Fetches a perf_analyzer with pip where there is none that runs: an older wheel of tritonclient carries one."""
+"""Fetches a perf_analyzer with pip where none runs: an older wheel of tritonclient contains one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ WHEEL = "tritonclient==2.51.0"
 PLATFORM = "manylinux1_x86_64"
 MEMBER = "tritonclient-2.51.0.data/data/bin/perf_analyzer"
 SHA256 = "a8e3fa6d2fcd535770f18fa3c9baf21aee85697352637d24c6b2818401c95a34"
-"""Of the program in the wheel. It needs glibc 2.34 and the two libraries below, which the wheel of Triton carries."""
+"""The digest of the program. It needs glibc 2.34 and the libraries below, which the wheel of Triton contains."""
 
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
-"""Names that it asks for, and those that the wheel of Triton gives them."""
+"""The names by which the program loads them, and the names of their files in the wheel of Triton."""
 
 FOLDER = Path(".cleave/tools/perf_analyzer-2.51.0")
-"""Where it is kept; git ignores it."""
+"""The folder where the program is kept; git ignores it."""
 
 
 def fetched_analyzer(folder: Path = FOLDER) -> tuple[Path, Path]:
@@ -46,7 +46,7 @@ def _download(binary: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(temporary).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            lines = done.stderr.strip().splitlines() or ["pip said nothing"]
+            lines = done.stderr.strip().splitlines() or ["no message from pip"]
             raise PerfError(
                 f"perf_analyzer: expected `pip download {WHEEL}` to fetch it, got {lines[-1]!r}; try again, or put a "
                 "perf_analyzer on PATH"

@@ -1,4 +1,4 @@
-"""Measures what the papers claim of their models: `cleave bench --claims`."""
+"""`cleave bench --claims`: measures what the papers claim of their models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,36 +25,22 @@ from cleave.builders.training.build_auc import aucs_on_test_part
 from cleave.builders.zoo import ZOO
 from cleave.clients import RankerClient
 from cleave.perf.arms import request_from_arrays
+from cleave.perf.claims.claim import Claim
 from cleave.perf.run.server import server_with_store
 from cleave.perf.timing import round_medians_ms
 
 MICRO_BATCHES = (512, 1_024, 2_048, 4_096, 8_192)
 WIDTH = 64
-"""Of every model that is timed, whatever its trained weights have: costs are compared at equal width."""
+"""The width of every model that is timed, whatever its trained weights have: costs are compared at equal width."""
 CALLS = 9
-"""Of a measurement; the median counts."""
+"""The number of calls whose median is reported."""
 MIB = 1 << 20
 CATALOGUE_ITEMS = 1682
-"""Of the item table: as many as MovieLens-100k has films."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A figure against its target."""
-
-    what: str
-    measured: float
-    target: float
-    holds: bool
-    details: str
-
-    def __str__(self) -> str:
-        verdict = "holds" if self.holds else "FAILS"
-        return f"{verdict}  {self.what}: {self.measured:.4g} (target: {self.target:g})\n       {self.details}"
+"""Rows of the item table: as many as MovieLens-100k has films."""
 
 
 def check_claims() -> Iterator[Claim]:
-    """Each claim in turn, as soon as it is measured."""
+    """Each claim, as soon as it is measured."""
     checks: Sequence[Callable[[], Claim]] = (
         _vista_scoring,
         _vista_encoding_time,
@@ -153,7 +138,7 @@ def _vista_int8_bytes() -> Claim:
 
 
 def _int8_auc() -> Claim:
-    """With the trained weights, which the change of a random model's accuracy would say nothing about."""
+    """With the trained weights: the accuracy of random ones says nothing."""
     changes = {}
     for name in ZOO:
         cut = _cut(name)

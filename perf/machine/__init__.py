@@ -1,1 +1,1 @@
-"""The machine that is measured on: its limits and its description."""
+"""The machine of a run: its peaks and its description."""

@@ -1,4 +1,4 @@
-"""Measures what bounds this machine's processor, in a second or two, as ONNX Runtime can use it."""
+"""Measures the peaks of this machine's processor with ONNX Runtime, in a second or two."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from cleave.builders.predict.processors import Processor
 from cleave.perf.machine.environment import processor_name
 
 PRODUCT_SIZE = 512
-"""Rows and columns of the matrices whose product is timed: a millisecond, which is often had undisturbed."""
+"""Rows and columns of the matrices whose product is timed: it takes a millisecond, short enough to run undisturbed."""
 VECTOR_SHAPE = (1024, 256)
-"""Of the array of single operations: 1 MiB stays in the caches, so that the operations count and not the memory."""
+"""The shape of the array of elementwise operations: 1 MiB stays in the caches, so that memory does not count."""
 VECTOR_OPERATORS = {"Add": 1, "Gelu": 1, "Softmax": 4}
-"""FLOPs of an element as `cleave.builders.cost.flops` counts them; the rate is of all of these together."""
+"""FLOPs per element as `cleave.builders.cost.flops` counts them; the rate is that of all these operators together."""
 MEMORY_BYTES = 1 << 27
-"""Of the array that is copied, and of the copy: together larger than the caches that a process has to itself."""
+"""The size of the array that is copied; with its copy it is larger than the caches of the processor."""
 COPIES = 16
-"""The array is copied in as many pieces, one a call: short enough to be had undisturbed, and none is copied twice
-before all others were."""
+"""The array is copied in so many pieces, one per call: short enough to run undisturbed, and no piece is copied again
+before all others have been."""
 CHAIN = 200
-"""Nodes on one element, each of which costs little but its launch."""
+"""The number of nodes in a chain, each of which computes one element: it takes hardly more than its launch."""
 IR_VERSION = 10
-"""ONNX Runtime lags behind the newest that the package onnx writes."""
+"""ONNX Runtime does not read the newest version that the package onnx writes."""
 SECONDS_EACH = 0.3
-"""A figure is the best of what fits in this: the peak is asked for, not what others leave of the machine."""
+"""A figure is the best of the calls that fit in this time: the peak of the processor, whatever else runs on it."""
 
 
 def measure(threads: int | None = None) -> Processor:
-    """This machine's processor: float32 products, single operations, memory bandwidth, and the cost of a node.
+    """The peaks of this machine's processor: float32 products, elementwise operations, memory, and launching a node.
 
     Args:
         threads: of ONNX Runtime; by default as many as there are processors for this process.
@@ -59,7 +59,7 @@ def measure(threads: int | None = None) -> Processor:
 
 
 def best_of(first: Processor, second: Processor) -> Processor:
-    """The same machine, measured twice: a limit is what could be reached, whatever disturbed the other time."""
+    """The best of two measurements of one processor: a peak is what it reached when it was disturbed less."""
     return replace(
         first,
         matrix_flops_per_s={
@@ -89,7 +89,7 @@ def _vector_flops_per_s(threads: int) -> float:
 
 
 def _memory_bytes_per_s(threads: int) -> float:
-    """Of a copy, which reads as much as it writes, on all threads at once."""
+    """The bandwidth of a copy, which reads as much as it writes, on all threads at once."""
     read, written = (np.full((COPIES, MEMORY_BYTES // COPIES), value, np.uint8) for value in (1, 0))
     pieces = itertools.cycle(zip(written, read, strict=True))
     with ThreadPoolExecutor(threads) as pool:
@@ -109,7 +109,7 @@ def _launch_us(threads: int) -> float:
 
 
 def _session(nodes: Sequence[onnx.NodeProto], threads: int) -> onnxruntime.InferenceSession:
-    """From x to y."""
+    """A session of a graph from x to y."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
     graph = helper.make_graph(nodes, "peak", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -119,7 +119,7 @@ def _session(nodes: Sequence[onnx.NodeProto], threads: int) -> onnxruntime.Infer
 
 
 def _best_s(call: Callable[[], object], seconds: float = SECONDS_EACH) -> float:
-    """Of calls that fill this time, after one to warm up; at least one."""
+    """The seconds of the fastest of the calls that fit in this time, at least one, after a first one that warms up."""
     call()
     best, end = float("inf"), time.perf_counter() + seconds
     while True:

@@ -119,7 +119,7 @@ def _arm_report(
         ratio_of_rounds=tuple(ratios),
         ratio_noise=_noise(ratios) if ratios else None,
         flops=of_arm.flops,
-        # The limits of the processor say nothing of a GPU's engines.
+        # Engines run on a GPU, which the limits of the processor do not bound.
         predicted_ms=None if engines else of_arm.roofline_ms,
         limit_ms=None if engines else of_arm.limit_ms,
         stages_ms=_median_stages(measurements),

@@ -1,1 +1,1 @@
-"""One run of a benchmark: servers, turns of the arms, counters, parity."""
+"""One run of a benchmark: plans and measurements of arms, counters, parity."""

@@ -1,4 +1,4 @@
-"""The naive user's alternative: the whole torch model behind LitServe, a plain Python server; run as a module."""
+"""A plain alternative to Triton: the whole torch model behind LitServe, a Python server; run as a module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cleave.builders.load import load_ranker
 
 
 class WholeModel(litserve.LitAPI):  # type: ignore[misc]
-    """One request a time in one pass over all candidates: from JSON lists by input name to a list of scores."""
+    """Scores one request at a time, all candidates in one pass: from JSON lists by input to a list of scores."""
 
     def __init__(self, name: str, size: str) -> None:
         super().__init__()
@@ -21,8 +21,8 @@ class WholeModel(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         self.ranker = load_ranker(self.name, parse_sizes(self.size))
 
-    # LitServe reads the annotations of the next and the last method and validates what they name; left out, as its
-    # documentation leaves them out, JSON goes through as it is.
+    # LitServe validates requests and answers against the annotations of these two methods. Without annotations, as in
+    # its documentation, JSON passes through unchanged.
     def decode_request(self, request):  # type: ignore[no-untyped-def]
         return {
             tensor.name: torch.tensor(request[tensor.name], dtype=getattr(torch, tensor.dtype)).unsqueeze(0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cleave.perf.arms import TOLERANCE
-from cleave.perf.errors import ParityError
+from cleave.perf.errors import ScoresDifferError
 
 
 class Parity:
@@ -25,14 +25,14 @@ class Parity:
         """The largest difference between the scores of this arm, [num_candidates], and those of the arms before it.
 
         Raises:
-            ParityError: it is larger than the tolerance, or a score is NaN.
+            ScoresDifferError: it is larger than the tolerance, or a score is NaN.
         """
         largest = 0.0
         for other, expected in {arm: scores, **self.scores}.items():
             count = min(len(scores), len(expected))
             difference = float(np.max(np.abs(scores[:count] - expected[:count])))
             if not difference <= self.tolerance:
-                raise ParityError(
+                raise ScoresDifferError(
                     f"arm {arm!r}: expected the scores of {other!r} within {self.tolerance}, got a difference of "
                     f"{difference:.2g}; build the model again, and report it if that does not help"
                 )

@@ -95,7 +95,7 @@ def check_parity(plans: Sequence[ArmPlan], tolerance: float) -> dict[str, float]
     """The largest difference of each arm's scores from those of the arms before it, for one request of the point.
 
     Raises:
-        ParityError: two arms give different scores.
+        ScoresDifferError: two arms give different scores.
     """
     parity, differences = Parity(tolerance), {}
     whole = dataclasses.replace(plans[0].traffic.requests[0], user_id=PARITY_USER)

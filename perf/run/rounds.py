@@ -1,4 +1,4 @@
-"""All rounds of one model: every arm in turn, again and again; each complete round is kept, so a run can be resumed."""
+"""All rounds of one model: in each, every arm is measured once; complete rounds are kept, so a run can be resumed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ModelRun:
         """Measure every round that is not kept, after a check that all arms agree, and a warm-up.
 
         Raises:
-            ParityError: two arms give different scores.
+            ScoresDifferError: two arms give different scores.
             PerfError: something cannot be measured.
         """
         name = self.subject.ranker_name

@@ -1,1 +1,1 @@
-"""What is asked of a server: users, lengths, traffic, and what must hold."""
+"""What is sent to a server: users, lengths, traffic; and the thresholds of a run."""

@@ -1,4 +1,4 @@
-"""How many events a user has, and how many candidates a request: a number, or a distribution to draw from."""
+"""Lengths of histories and of candidate lists: a number, or a distribution to draw from."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from cleave.perf.errors import PerfError
 
 
 class Length(Protocol):
-    """A number of rows to draw."""
+    """A length that is drawn for each user or request."""
 
     def draw(self, rng: np.random.Generator) -> int: ...
 
-    def typical(self) -> int: ...
+    def typical(self) -> int:
+        """The number that stands for the distribution in plots."""
+        ...
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Always the same."""
+    """The same number every time."""
 
     value: int
 
@@ -39,7 +41,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Lognormal:
-    """Many short and a few long ones, as people's histories are; cut off at `max`."""
+    """Many short ones and a few long ones, as the histories of users are; at most `max`."""
 
     kind: ClassVar[str] = "lognormal"
     median: float
@@ -58,7 +60,7 @@ class Lognormal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every number from `min` to `max` alike."""
+    """Every number from `min` to `max`, with equal probability."""
 
     kind: ClassVar[str] = "uniform"
     min: int

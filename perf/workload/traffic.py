@@ -20,26 +20,26 @@ from cleave.perf.workload.lengths import Length
 from cleave.perf.workload.workload import Point, Workload
 
 USER_PREFIX = "bench"
-"""Of the ids of users that a workload makes up; whatever the server keeps of such users is a workload's."""
+"""The beginning of the ids of users that a workload makes up."""
 
 DECIMALS = 3
-"""Of drawn floats, so that files are small."""
+"""The decimals of drawn floats: few, so that files are small."""
 
 _USERS, _REQUESTS, _KNOWN, _NEW, _ARRIVALS = range(5)
-"""Streams of random numbers of one seed that have nothing to do with each other."""
+"""Independent streams of random numbers of one seed."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """The requests of a turn, in their order."""
+    """The requests of one measurement, in their order."""
 
     requests: tuple[RankRequest, ...]
     new: tuple[bool, ...]
-    """Whether the user of each has no summary when the turn begins; each new user comes once."""
+    """Whether the user of each request has no summary when the measurement begins; each new user comes once."""
 
     @property
     def known_users(self) -> dict[str, RankRequest]:
-        """A request of each user whose summary is kept when the turn begins."""
+        """A request of each user whose summary is kept when the measurement begins, by the user's id."""
         return {request.user_id: request for request, new in zip(self.requests, self.new, strict=True) if not new}
 
     @property
@@ -58,10 +58,10 @@ class Traffic:
 
 
 def draw_traffic(workload: Workload, point: Point, ranker: Ranker, num_requests: int) -> Traffic:
-    """The traffic of one turn at a point.
+    """The traffic of one measurement at a point.
 
     Exactly the share of the workload is known, spread at random; a known user is drawn by Zipf's law. Where all are
-    known, a shorter turn is the beginning of a longer one.
+    known, a shorter measurement is the beginning of a longer one.
     """
     users, new = _users(workload, point, num_requests)
     requests = tuple(_request(workload.seed, point, ranker, user, place) for place, user in enumerate(users))
@@ -69,7 +69,7 @@ def draw_traffic(workload: Workload, point: Point, ranker: Ranker, num_requests:
 
 
 def check_sizes(workload: Workload, point: Point, ranker: Ranker, num_requests: int) -> None:
-    """Refuse a point with requests that are longer or shorter than the ranker takes.
+    """Refuse a point with requests that are longer or shorter than the ranker accepts.
 
     Raises:
         PerfError: names the axis.
@@ -79,7 +79,7 @@ def check_sizes(workload: Workload, point: Point, ranker: Ranker, num_requests: 
 
 
 def _users(workload: Workload, point: Point, num_requests: int) -> tuple[list[int], tuple[bool, ...]]:
-    """Who asks each request, and whether they are new."""
+    """The number of the user of each request, and whether the user is new."""
     num_known = round(point.cached_share * num_requests)
     new = np.random.default_rng((workload.seed, _NEW)).permutation(np.arange(num_requests) >= num_known)
     ranks = np.arange(1, workload.users + 1)
@@ -91,7 +91,7 @@ def _users(workload: Workload, point: Point, num_requests: int) -> tuple[list[in
 
 
 def _request(seed: int, point: Point, ranker: Ranker, user: int, place: int) -> RankRequest:
-    """A user has one history, whatever is asked; candidates and request inputs are drawn for each request."""
+    """A user has the same history in every request; candidates and request inputs are drawn for each request."""
     of_user, of_request = _generators(seed, user, place)
     sizes = _sizes(ranker, point, of_user, of_request)
     user_arrays = _drawn(ranker, sizes, of_user)
@@ -111,7 +111,7 @@ def _generators(seed: int, user: int, place: int) -> tuple[np.random.Generator, 
 def _sizes(
     ranker: Ranker, point: Point, of_user: np.random.Generator, of_request: np.random.Generator
 ) -> dict[str, int]:
-    """Of a request; what is drawn first."""
+    """The sizes of a request, which are drawn before its arrays."""
     sizes = ranker.sizes("opt")
     history = ranker.history_axis
     if history is not None:
@@ -137,7 +137,7 @@ def _drawn(ranker: Ranker, sizes: Mapping[str, int], rng: np.random.Generator) -
 
 @dataclass(frozen=True)
 class Messages:
-    """What one arm sends for a traffic."""
+    """The messages by which one arm sends a traffic."""
 
     file: Path
     batch: int
@@ -151,7 +151,7 @@ class Messages:
 
 
 def write_messages(arm: Arm, signature: ModelSignature, requests: Sequence[RankRequest], file: Path) -> Messages:
-    """Write the JSON file from which perf_analyzer sends these requests by this arm, a row after the other."""
+    """Write the JSON file from which perf_analyzer sends these requests by this arm, one row after another."""
     batch = batch_of(arm, requests, signature.max_batch_size)
     counts = []
     with file.open("w") as opened:
@@ -165,7 +165,7 @@ def write_messages(arm: Arm, signature: ModelSignature, requests: Sequence[RankR
 
 
 def _entry(row: Row) -> dict[str, Any]:
-    """A row as perf_analyzer reads it: one value has the shape [1]."""
+    """A row as perf_analyzer reads it: the shape of a single value is [1]."""
     return {
         name: {"content": _content(array), "shape": list(array.shape) or [1]} for name, array in sorted(row.items())
     }
@@ -181,7 +181,7 @@ def _content(array: Any) -> list[Any]:
 
 
 def arrivals_us(workload: Workload, rate_per_s: float, messages: Messages) -> list[int]:
-    """Microseconds to wait before each message: a user's request comes by a Poisson process, its messages at once."""
+    """Microseconds to wait before each message: requests arrive as a Poisson process, the messages of one at once."""
     rng = np.random.default_rng((workload.seed, _ARRIVALS))
     waits = []
     for count in messages.of_request:

@@ -1,4 +1,4 @@
-"""Workloads, typed: what is asked of the arms, how often, and what must come of it."""
+"""Workloads, typed: what is sent to the arms, how often, and which thresholds they must meet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[1] / "workloads"
 
 
 class Load(NamedTuple):
-    """How requests arrive: so many at a time, the next when one is answered, or so many a second, Poisson."""
+    """How requests arrive: `concurrency` at a time, or as a Poisson process of `rate_per_s`."""
 
     concurrency: int | None = 1
     rate_per_s: float | None = None
@@ -33,7 +33,7 @@ class Load(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One combination of a workload's lists."""
+    """One combination of the values that a workload lists."""
 
     history: Length
     candidates: Length
@@ -63,32 +63,32 @@ class Workload:
     models: tuple[str, ...]
     arms: tuple[str, ...]
     history: tuple[Length, ...]
-    """Events of a user; each a number or a distribution."""
+    """Events of a user: numbers or distributions."""
     candidates: tuple[Length, ...]
     sizes: Mapping[str, str] = field(default_factory=dict)
     """Other sizes than a zoo model's own, by model, as given to `cleave build --size`."""
     rounds: int = 3
-    """Turns of every arm at every point."""
+    """Measurements of every arm at every point."""
     requests: Mapping[str, int] = field(default_factory=dict)
-    """Requests of a turn, by arm; `default` is for those not named."""
+    """Requests of a measurement, by arm; `default` is for the arms that are not named."""
     measured_candidates: int | None = None
-    """`per_candidate` sends only so many candidates of a request; the latency of a request is taken in proportion."""
+    """How many candidates of a request `per_candidate` sends; its latency is scaled in proportion. None for all."""
     users: int = 100
-    """Users who come back, and whose summaries may be kept."""
+    """The number of users who come back, and whose summaries may be kept."""
     zipf: float = 1.0
     """User k comes with a probability in proportion to k to the power of -zipf."""
     cached_share: tuple[float, ...] = (1.0,)
-    """Of a turn's requests, the share whose user's summary is kept when the turn begins; other users come once."""
+    """The share of requests whose user has a summary when the measurement begins; the other users come once."""
     concurrency: tuple[int, ...] = ()
     rate_per_s: tuple[float, ...] = ()
     tolerance: float = TOLERANCE
-    """Largest difference between the scores of two arms."""
+    """The largest difference between the scores of two arms."""
     thresholds: tuple[Threshold, ...] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
-    """As the file says it."""
+    """The content of its file."""
 
     def points(self) -> Iterator[Point]:
-        """Every combination, the last of which stands for the run."""
+        """Every combination; the last one stands for the model."""
         loads = [Load(concurrency=count) for count in self.concurrency]
         loads += [Load(None, rate) for rate in self.rate_per_s]
         for combination in itertools.product(self.history, self.candidates, self.cached_share, loads or [Load()]):
@@ -103,7 +103,7 @@ class Workload:
     ) -> Workload:
         """The same with other models, sizes of all of them, arms or rounds, where given.
 
-        What was not asked for is not verified.
+        Thresholds on arms that are not measured are dropped.
 
         Raises:
             PerfError: there are no rounds.
@@ -117,7 +117,7 @@ class Workload:
         return replace(changed, thresholds=kept)
 
     def requests_of(self, arm: str) -> int:
-        """Requests of one turn of an arm."""
+        """The number of requests of one measurement of an arm."""
         return self.requests.get(arm, self.requests["default"])
 
 
@@ -127,10 +127,10 @@ def workload_names() -> list[str]:
 
 
 def load_workload(name: str) -> Workload:
-    """The workload of a name, or of a TOML file.
+    """The workload that is called so, or that a TOML file describes.
 
     Raises:
-        PerfError: there is none, or the file says something that no workload can be.
+        PerfError: there is none, or the file does not describe a workload.
     """
     file = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
@@ -145,10 +145,10 @@ def load_workload(name: str) -> Workload:
 
 
 def workload_from_dict(name: str, content: Mapping[str, Any]) -> Workload:
-    """The workload that a file's content means.
+    """The workload that the content of a file describes.
 
     Raises:
-        PerfError: a key is unknown or missing, or a value is not of its kind.
+        PerfError: a key is unknown or missing, or a value is of another type or out of its bounds.
     """
     where = f"workload {name!r}"
     known = {entry.name for entry in fields(Workload)} - {"name", "content"}

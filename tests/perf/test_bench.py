@@ -14,7 +14,7 @@ from cleave.builders.contract.manifest import fingerprint_of
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.perf import bench
 from cleave.perf.bench import BenchOptions, run_bench
-from cleave.perf.errors import ParityError, PerfError
+from cleave.perf.errors import PerfError, ScoresDifferError
 from cleave.perf.report.markdown import markdown_from_report
 from cleave.perf.report.report import RunReport
 from cleave.perf.run import rounds
@@ -129,7 +129,9 @@ def test_what_the_last_model_does_not_take_is_said_before_the_first_is_measured(
 
 def test_other_scores_stop_the_run(options: BenchOptions) -> None:
     strict = dataclasses.replace(workload(arms=["single_pass"]), tolerance=-1.0)
-    with pytest.raises(ParityError, match=r"arm 'single_pass': expected the scores of 'single_pass' within -1\.0, got"):
+    with pytest.raises(
+        ScoresDifferError, match=r"arm 'single_pass': expected the scores of 'single_pass' within -1\.0, got"
+    ):
         run_bench(strict, options)
 
 

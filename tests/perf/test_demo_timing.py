@@ -7,7 +7,7 @@ from cleave.builders.predict.arms import ARMS, BASELINE
 from cleave.perf import demo_timing
 from cleave.perf.arms import TOLERANCE, Array, RankRequest, arm_named
 from cleave.perf.demo_timing import Scores, arms_table, time_arms
-from cleave.perf.errors import ParityError, PerfError
+from cleave.perf.errors import PerfError, ScoresDifferError
 
 REQUEST = RankRequest({}, {}, {"candidate_items": np.arange(4)})
 FLOPS = {BASELINE: 100.0, "single_pass": 20.0, "wrong": 1.0}
@@ -49,7 +49,7 @@ def test_every_arm_is_timed_against_the_baseline(now: list[float]) -> None:
 
 @pytest.mark.parametrize("score", [2 * TOLERANCE, float("nan")])
 def test_an_arm_with_other_scores_stops_the_run(now: list[float], score: float) -> None:
-    with pytest.raises(ParityError, match="arm 'wrong': expected the scores of "):
+    with pytest.raises(ScoresDifferError, match="arm 'wrong': expected the scores of "):
         time_arms({BASELINE: arm_of(now, 1.0), "wrong": arm_of(now, 1.0, score)}, REQUEST, flops, 1)
 
 
