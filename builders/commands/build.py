@@ -78,8 +78,8 @@ def add_build(commands: Subparsers) -> None:
     )
     add_json(
         parser,
-        "what was proven and what was written; with --check whether the configs are the `same`, and the `differences`; "
-        "with a target that only compiles its `engines` and `refusals`",
+        "what was proven and what was written; with --check, whether the configs are the `same`, and `differences`; "
+        "with a target that writes nothing, `engines` and `refusals`",
     )
     _add_target(parser)
     parser.set_defaults(run=_build)

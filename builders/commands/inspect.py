@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cleave.builders.contract.location import parse_sizes
 from cleave.builders.errors import BuilderError
+from cleave.builders.predict.processors import GPUS, gpu
 from cleave.options import add_json, add_model, add_other_sizes
 
 if TYPE_CHECKING:
@@ -52,19 +53,20 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_gpu(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    what = "predict latency and throughput on A10, L4, L40S, A100 or H100, from its data sheet"
+    what = f"predict latency and throughput on a GPU, from its data sheet: {', '.join(GPUS)}"
     parser.add_argument(
         "--gpu", default=default, metavar="GPU", help=f"{what} (default: {default})" if default else what
     )
+    usual = GPUS[DEFAULT_GPU]
+    known = ", ".join(usual.matrix_flops_per_s)
     parser.add_argument(
-        "--precision", metavar="TYPE", help="of its matrix products: tf32, float16 or float32 (default: tf32)"
+        "--precision", metavar="TYPE", help=f"of its matrix products: {known} (default: {usual.precision})"
     )
 
 
 def _inspect(options: argparse.Namespace) -> int:
     from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
-    from cleave.builders.predict.processors import gpu  # noqa: PLC0415
     from cleave.builders.reports import inspect as report  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
 
@@ -121,7 +123,6 @@ def _amortization(options: argparse.Namespace) -> int:
     from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
     from cleave.builders.predict.amortization import Amortization  # noqa: PLC0415
-    from cleave.builders.predict.processors import gpu  # noqa: PLC0415
     from cleave.builders.reports import amortization_plots as amortization_page  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
 

@@ -24,7 +24,6 @@ ModelConfigs = Sequence[Any]
 Given = Mapping[str, Any]
 """The values of a target's options, by `Option.key`; None or False for those that were not given."""
 
-
 EngineRunner = Callable[[int], Any]
 """From the number of an optimization profile to polygraphy's runner of an engine."""
 

@@ -6,13 +6,11 @@ import operator
 import re
 from dataclasses import dataclass
 
+from cleave.builders.predict.arms import DEFAULT
 from cleave.perf.errors import PerfError
 
 METRICS = {"p50": "p50_ms", "p99": "p99_ms", "hit_rate": "hit_rate", "candidates_per_s": "candidates_per_s"}
 """Figures that a threshold may limit: as it writes them, and as the report of an arm names them."""
-
-DEFAULT_ARM = "cached"
-"""The arm of a threshold that names a figure and no arm."""
 
 _COMPARISONS = {">=": operator.ge, "<=": operator.le}
 _NUMBER = r"\d[\d_]*(?:\.\d+)?"
@@ -53,7 +51,7 @@ def threshold_from_text(where: str, text: object) -> Threshold:
         if match := _RATIO.fullmatch(rule.strip()):
             return Threshold(text, model, match["arm"], None, match["other"], match["sign"], float(match["limit"]))
         if match := _METRIC.fullmatch(rule.strip()):
-            arm, metric = match["arm"] or DEFAULT_ARM, METRICS[match["metric"]]
+            arm, metric = match["arm"] or DEFAULT, METRICS[match["metric"]]
             return Threshold(text, model, arm, metric, None, match["sign"], float(match["limit"]))
     raise PerfError(
         f"{where}: expected a line such as 'cached >= 500 x per_candidate', 'p99 <= 50 ms' or 'hit_rate >= 0.99', "

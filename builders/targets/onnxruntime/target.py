@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from cleave.builders.cut.cut import Cut
     from cleave.builders.targets.onnxruntime.config import Provider
 
-NAMES: dict[Provider, tuple[str, str | None]] = {"cpu": ("onnx", None), "cuda": ("onnx-cuda", "onnxruntime_cuda")}
-"""What the target and its configs are called."""
+NAMES: dict[Provider, tuple[str, str, str | None]] = {
+    "cpu": ("onnx", "the graphs, for ONNX Runtime on the CPU", None),
+    "cuda": ("onnx-cuda", "the graphs, for ONNX Runtime on a GPU", "onnxruntime_cuda"),
+}
+"""The target's name, what it is, and the name of its configs."""
 
 
 def onnxruntime_target(provider: Provider) -> Target:
@@ -26,5 +29,5 @@ def onnxruntime_target(provider: Provider) -> Target:
 
         return onnxruntime_configs(cut, provider)
 
-    name, config_name = NAMES[provider]
-    return Target(name, "graphs, run by ONNX Runtime (default)", configs, config_name)
+    name, what, config_name = NAMES[provider]
+    return Target(name, what, configs, config_name)

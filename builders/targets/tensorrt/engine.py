@@ -27,11 +27,9 @@ from cleave.builders.files import write_bytes, write_text
 from cleave.builders.targets.tensorrt.forms import TensorRTPart
 from cleave.builders.targets.tensorrt.layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from cleave.builders.targets.tensorrt.profiles import Profile, dims_of
+from cleave.builders.targets.tensorrt.target import KNOWN_ARCHITECTURES
 
 TensorRT = Literal["tensorrt", "tensorrt_rtx"]
-
-ARCHITECTURES = ("SM80", "SM86", "SM89", "SM120")
-"""GPUs that engines are checked for: A100; A10, RTX 30; L4, L40S, RTX 40; RTX 50 and RTX PRO Blackwell."""
 
 REMEDIES = {
     "tensorrt": "run this in the container, which carries it",
@@ -52,7 +50,7 @@ class EngineOptions:
     """How engines are built.
 
     Args:
-        architecture: one of `ARCHITECTURES`, for tensorrt_rtx only; tensorrt builds for the GPU of the machine.
+        architecture: one of `KNOWN_ARCHITECTURES`, for tensorrt_rtx only; tensorrt builds for the GPU of the machine.
         memory_limit_bytes: of the workspace that kernels may ask for; by default all of the GPU's memory.
         timing_cache: a file of measured kernels that is read and written, so that a second build measures less.
         version_compatible: the engine runs on later versions of TensorRT, too, for some speed and size.
@@ -219,7 +217,8 @@ def _apply(trt: Any, config: Any, options: EngineOptions) -> None:
         known = trt.ComputeCapability.__members__
         if options.architecture not in known:
             raise EngineError(
-                f"--architectures: expected some of {', '.join(ARCHITECTURES)}, got {options.architecture!r}; choose"
+                f"--architectures: expected some of {', '.join(KNOWN_ARCHITECTURES)}, got {options.architecture!r}; "
+                "choose"
             )
         config.num_compute_capabilities = 1
         config.set_compute_capability(known[options.architecture], 0)

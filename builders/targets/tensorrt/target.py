@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
+KNOWN_ARCHITECTURES = ("SM80", "SM86", "SM89", "SM120")
+"""GPUs that engines are checked for: A100; A10, RTX 30; L4, L40S, RTX 40; RTX 50 and RTX PRO Blackwell."""
+
 ARCHITECTURES = Option(
-    "--architectures", {"metavar": "SM,...", "help": "of tensorrt-check (default: SM80,SM86,SM89,SM120)"}
+    "--architectures", {"metavar": "SM,...", "help": f"GPUs to compile for (default: {','.join(KNOWN_ARCHITECTURES)})"}
 )
 LAYERS = Option("--layers", {"type": Path, "metavar": "DIR", "help": "write the layers of every engine there"})
 TIMING_CACHE = Option(
@@ -80,16 +83,15 @@ def _runner_from_file(file: Path) -> EngineRunner:
 
 
 def _check(cut: Cut, precision: str, given: Given) -> CheckReport:
-    from cleave.builders.targets.tensorrt.check import check_cut  # noqa: PLC0415
-    from cleave.builders.targets.tensorrt.engine import ARCHITECTURES as ALL  # noqa: PLC0415 - onnx is slow to import
+    from cleave.builders.targets.tensorrt.check import check_cut  # noqa: PLC0415 - onnx is slow to import
 
     chosen = tuple(filter(None, (given[ARCHITECTURES.key] or "").split(",")))
-    return check_cut(cut, precision, chosen or ALL, given[LAYERS.key])
+    return check_cut(cut, precision, chosen or KNOWN_ARCHITECTURES, given[LAYERS.key])
 
 
 TENSORRT = Target(
     name="tensorrt",
-    help="with an engine of each part for the GPU of this machine",
+    help="the graphs, and an engine of each for the GPU of this machine",
     configs=_configs,
     config_name=TENSORRT_CONFIG,
     rules=_rules,
@@ -100,7 +102,7 @@ TENSORRT = Target(
 
 TENSORRT_CHECK = CompileCheck(
     name="tensorrt-check",
-    help="compile every part for GPUs that need not be here, print a table and write nothing",
+    help="compile every graph for GPUs that need not be here, print a table and write nothing",
     check=_check,
     options=(ARCHITECTURES, LAYERS),
 )
