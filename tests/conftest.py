@@ -24,8 +24,8 @@ SHARED = ("zoo_server", "cached_server", "toy_server")
 """Fixtures that are dear: the tests of each run in one process, where tests run in several."""
 
 # What a pull request needs to know soon; `make test-all` looks harder.
-settings.register_profile("quick", max_examples=25)
-settings.register_profile("thorough", max_examples=100)
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("quick")
 
 

@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 from cleave.builders.cut.labels import Labels
 from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
-from cleave.builders.onnx_graph.size_nodes import SizeNodes, reshape_target
+from cleave.builders.onnx_graph.size_nodes import AxisSource, SizeNodes, reshape_target
 from cleave.builders.onnx_graph.sizes import Size, product
 
 
@@ -76,7 +76,7 @@ class _Splitter:
         self.joined: dict[str, gs.Tensor] = {}
         self.used = False
         inputs = {tensor.name: tensor for tensor in graph.inputs}
-        sources = {axis: (inputs[name], place) for axis, (name, place) in labels.axis_sources.items()}
+        sources = {axis: AxisSource(inputs[name], place) for axis, (name, place) in labels.axis_sources.items()}
         self.size_nodes = SizeNodes(graph, sources, "rows")
         self.rules: dict[str, Rule] = {
             "Identity": self._elementwise,

@@ -11,7 +11,7 @@ from cleave.builders.cut.labels import Labels
 from cleave.builders.errors import BuilderError
 from cleave.builders.onnx_graph.batch_axis import BatchAxis, batch_axis_of
 from cleave.builders.onnx_graph.probe import Probe
-from cleave.builders.onnx_graph.size_nodes import MissingAxisError, SizeNodes, reshape_target
+from cleave.builders.onnx_graph.size_nodes import AxisSource, MissingAxisError, SizeNodes, reshape_target
 from cleave.builders.onnx_graph.sizes import Size
 
 
@@ -138,7 +138,8 @@ class _Extraction:
         given = ", ".join(tensor.name for tensor in self.part.inputs)
         return ExtractError(
             f"{self.part.name}: {where} reads the size of axis {axis!r}, expected one of its inputs ({given}) to have "
-            "that axis; scores must not depend on how long the padding is, so divide by a count of real events instead"
+            "that axis; if a score depends on that size, padding changes it: use a count of real rows instead; if a "
+            "shape does, take it from a tensor that is read there"
         )
 
     def _output(self, name: str, renamed: str) -> gs.Variable:
@@ -168,7 +169,10 @@ class _Extraction:
     def _reshaped(self, tensor: gs.Tensor, given: Sequence[Size], wanted: Sequence[Size]) -> gs.Tensor:
         if given == wanted:
             return tensor
-        target = self.size_nodes.vector(reshape_target(given, wanted))
+        try:
+            target = self.size_nodes.vector(reshape_target(given, wanted))
+        except MissingAxisError as error:
+            raise self._missing(str(error), tensor.name) from None
         return self._new("Reshape", [tensor, target], {"allowzero": 0})
 
     def _transposed(self, tensor: gs.Tensor, perm: list[int]) -> gs.Tensor:
@@ -180,12 +184,17 @@ class _Extraction:
         self.part.nodes.append(gs.Node(op, name, attrs, inputs, [output]))
         return output
 
-    def _axis_sources(self, inputs: Sequence[str]) -> dict[str, tuple[gs.Tensor, int]]:
-        sources: dict[str, tuple[gs.Tensor, int]] = {}
+    def _axis_sources(self, inputs: Sequence[str]) -> dict[str, AxisSource]:
+        """A dimension that is the axis itself where there is one, else one such as `history + 1`."""
+        sources: dict[str, AxisSource] = {}
         for name in inputs:
             for place, size in enumerate(self.batch_axes[name].batch_first):
-                if size.axis is not None:
-                    sources.setdefault(size.axis, (self.made[name], place))
+                if size.linear is None:
+                    continue
+                axis, factor, constant = size.linear
+                source = AxisSource(self.made[name], place, factor, constant)
+                if axis not in sources or (source.is_plain and not sources[axis].is_plain):
+                    sources[axis] = source
         return sources
 
 

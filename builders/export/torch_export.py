@@ -16,11 +16,13 @@ import torch
 from onnx import numpy_helper
 
 from cleave.builders.errors import BuilderError
+from cleave.builders.export.rewrites import Rewrites
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.spec import Axis, Ranker
 from cleave.builders.user_code.failure import own_line
 from cleave.builders.user_code.forward import forward
+from cleave.builders.user_code.repeatable import check_repeatable
 
 OPSET = 20
 """The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""
@@ -44,6 +46,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         ExportError: the module fails on inputs of its own spec, or fixes the size of an axis.
     """
     inputs = _check_forward(ranker, _example_sizes(ranker))
+    check_repeatable(ranker, inputs)
     _check_forward(ranker, ranker.sizes("min"))
     dynamic = {
         tensor.name: {
@@ -52,7 +55,8 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         }
         for tensor in ranker.inputs
     }
-    with _quiet():
+    _forget_kernels()
+    with _quiet(), Rewrites():
         try:
             program = torch.onnx.export(
                 ranker.module.eval(),
@@ -115,6 +119,13 @@ def _check_forward(ranker: Ranker, sizes: Mapping[str, int]) -> dict[str, torch.
                 f"{list(value.shape)}; make the spec or the module right"
             )
     return inputs
+
+
+def _forget_kernels() -> None:
+    """The exporter replaces the kernels of recurrent layers while it runs, and torch 2.13 keeps those that it has found
+    already, so that a second export in one process would take the kernels that fix the number of steps."""
+    for operator in (torch.ops.aten.gru.input, torch.ops.aten.lstm.input):
+        operator._dispatch_cache.clear()
 
 
 def _export_message(ranker: Ranker, error: Exception) -> str:

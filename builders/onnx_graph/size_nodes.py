@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,31 @@ class MissingAxisError(LookupError):
     """No tensor at hand has the axis."""
 
 
+@dataclass(frozen=True)
+class AxisSource:
+    """Where the size of an axis can be read: dimension `place` of a tensor is `factor * axis + constant`."""
+
+    tensor: gs.Tensor
+    place: int
+    factor: int = 1
+    constant: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the dimension is the size of the axis itself."""
+        return (self.factor, self.constant) == (1, 0)
+
+
 class SizeNodes:
     """Makes each size once per graph.
 
     Args:
         graph: new nodes are appended here.
-        sources: for each axis, a tensor of the graph and its dimension that has the axis' size.
+        sources: for each axis, where its size can be read.
         prefix: of the names of nodes and tensors, which are no identifiers and so differ from any of the ranker.
     """
 
-    def __init__(self, graph: gs.Graph, sources: Mapping[str, tuple[gs.Tensor, int]], prefix: str) -> None:
+    def __init__(self, graph: gs.Graph, sources: Mapping[str, AxisSource], prefix: str) -> None:
         self.graph = graph
         self.sources = sources
         self.prefix = prefix
@@ -78,8 +94,15 @@ class SizeNodes:
     def _axis(self, axis: str) -> gs.Tensor:
         if axis not in self.sources:
             raise MissingAxisError(axis)
-        tensor, place = self.sources[axis]
-        return self._node("Shape", [tensor], ("axis", axis), {"start": place, "end": place + 1})
+        source = self.sources[axis]
+        size = self._node("Shape", [source.tensor], ("axis", axis), {"start": source.place, "end": source.place + 1})
+        if source.constant:
+            less = self._constant(np.array([source.constant], np.int64))
+            size = self._node("Sub", [size, less], ("axis without a constant", axis))
+        if source.factor != 1:
+            factor = self._constant(np.array([source.factor], np.int64))
+            size = self._node("Div", [size, factor], ("axis without a factor", axis))
+        return size
 
     def _cast(self, tensor: gs.Tensor, dtype: np.dtype[Any], key: object) -> gs.Tensor:
         if dtype == INT64:

@@ -74,6 +74,16 @@ class Size:
         return None
 
     @property
+    def linear(self) -> tuple[str, int, int] | None:
+        """The axis, factor and constant term if the value is `factor * axis + constant`, else None."""
+        constant = sum(factor for monomial, factor in self.terms if not monomial)
+        varying = [(monomial, factor) for monomial, factor in self.terms if monomial]
+        if len(varying) != 1 or len(varying[0][0]) != 1:
+            return None
+        ((axis,), factor) = varying[0]
+        return axis, factor, constant
+
+    @property
     def symbol(self) -> int | str:
         """As ONNX and configs write a dimension: a number, or words."""
         constant = self.constant

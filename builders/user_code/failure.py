@@ -52,10 +52,15 @@ def own_line(error: BaseException) -> str:
     for each in _with_causes(error):
         if isinstance(each, SyntaxError) and each.filename and _is_his(each.filename):
             return f"{_shown(each.filename)}:{each.lineno}"
-        for frame in reversed(traceback.extract_tb(each.__traceback__)):
-            if _is_his(frame.filename):
-                return f"{_shown(frame.filename)}:{frame.lineno}"
+        if line := own_frame(traceback.extract_tb(each.__traceback__)):
+            return line
     return ""
+
+
+def own_frame(stack: traceback.StackSummary) -> str:
+    """`file:line` of the innermost frame that is the user's; empty if there is none."""
+    frames = (frame for frame in reversed(stack) if _is_his(frame.filename))
+    return next((f"{_shown(frame.filename)}:{frame.lineno}" for frame in frames), "")
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

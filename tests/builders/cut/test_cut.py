@@ -241,7 +241,7 @@ def test_only_the_size_of_the_history_is_no_dependence_on_the_user() -> None:
 def test_a_scorer_that_needs_a_size_that_is_not_kept_is_refused() -> None:
     expected = (
         "small_candidate_scorer: count reads the size of axis 'history', expected one of its inputs (query, hour, "
-        "items, features) to have that axis; scores must not depend on how long the padding is"
+        "items, features) to have that axis; if a score depends on that size, padding changes it"
     )
     with pytest.raises(ExtractError, match=re.escape(expected)):
         cut("""

@@ -135,11 +135,82 @@ class SequenceFirst(TorchLayers):
         return scores
 
 
+class RowInFront(nn.Module):
+    """Target attention by torch's layer; a learned row stands before the history, so that some key is never masked."""
+
+    def __init__(self, weights: bool) -> None:
+        super().__init__()
+        self.weights = weights
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        self.none = nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.read = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        candidates, events, masked = self.items(items), self.items(history), history == 0
+        events = torch.cat([self.none.expand(len(events), -1, -1), events], 1)
+        masked = torch.cat([torch.zeros_like(masked[:, :1]), masked], 1)
+        read, _ = self.read(candidates, events, events, key_padding_mask=masked, need_weights=self.weights)
+        scores: Values = (read * candidates).sum(-1)
+        return scores
+
+
+class RepeatedHistory(nn.Module):
+    """One row a pair: the history is repeated for each candidate by `repeat_interleave`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        users = self.items(history.repeat_interleave(items.shape[1], dim=0)).sum(1)
+        scores: Values = (users * self.items(items.reshape(-1))).sum(-1)
+        return scores.reshape(items.shape)
+
+
+class WithoutHeads(nn.Module):
+    """Attention by `scaled_dot_product_attention` on `[batch, rows, d]`, masked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        self.keys_and_values = nn.Linear(WIDTH, 2 * WIDTH)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        candidates = self.items(items)
+        key, value = self.keys_and_values(self.items(history)).chunk(2, -1)
+        read = functional.scaled_dot_product_attention(candidates, key, value, attn_mask=(history != 0)[:, None])
+        scores: Values = ((candidates + read) * candidates).sum(-1)
+        return scores
+
+
+class LastState(nn.Module):
+    """Recurrent layers, read at the last real event."""
+
+    def __init__(self, layer: type[nn.GRU | nn.LSTM]) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        self.layer = layer(WIDTH, WIDTH, num_layers=2, batch_first=True)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        states, _ = self.layer(self.items(history))
+        real = history != 0
+        last = (real.sum(1) - 1).clamp(min=0)[:, None, None].expand(-1, 1, WIDTH)
+        user = states.gather(1, last) * real.any(1)[:, None, None]
+        scores: Values = (user * self.items(items)).sum(-1)
+        return scores
+
+
 MODULES: dict[str, Any] = {
     "keys_of_history": KeysOfHistory,
     "joint_mask": JointMask,
     "torch_layers": TorchLayers,
     "sequence_first": SequenceFirst,
+    "row_in_front": functools.partial(RowInFront, weights=True),
+    "row_in_front_without_weights": functools.partial(RowInFront, weights=False),
+    "repeated_history": RepeatedHistory,
+    "without_heads": WithoutHeads,
+    "gru": functools.partial(LastState, nn.GRU),
+    "lstm": functools.partial(LastState, nn.LSTM),
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.onnx_graph.size_nodes import COPY, INFER, MissingAxisError, SizeNodes, reshape_target
+from cleave.builders.onnx_graph.size_nodes import COPY, INFER, AxisSource, MissingAxisError, SizeNodes, reshape_target
 from cleave.builders.onnx_graph.sizes import Size
 from tests.builders.onnx_graph.strategies import AXES, sizes
 
@@ -19,7 +19,7 @@ def run_sizes(nodes: list[Size | int], dtype: str = "int64") -> list[int]:
     """What nodes for these sizes compute for a tensor [2, 3, 5] of batch, history and candidates."""
     given = gs.Variable("given", np.float32, list(AXES))
     written = gs.Graph(inputs=[given], opset=20, ir_version=10)
-    maker = SizeNodes(written, {axis: (given, place) for place, axis in enumerate(AXES)}, "test")
+    maker = SizeNodes(written, {axis: AxisSource(given, place) for place, axis in enumerate(AXES)}, "test")
     made = maker.vector(nodes, np.dtype(dtype))
     output = gs.Variable("output", np.dtype(dtype), [len(nodes)])
     written.nodes.append(gs.Node("Identity", "output", {}, [made], [output]))
