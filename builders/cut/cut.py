@@ -19,7 +19,7 @@ from cleave.builders.cost.flops import Flops
 from cleave.builders.cost.kernels import KernelSet, kernels_from_nodes
 from cleave.builders.cut.joint_sequence import split_rows
 from cleave.builders.cut.labels import Labels
-from cleave.builders.cut.min_cut import Boundary, SplitError
+from cleave.builders.cut.min_cut import MinCut, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.export.id_ranges import with_id_ranges
@@ -123,7 +123,7 @@ def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
     of_whole = _analyze(whole, ranker)
     _check_user_reaches_output(ranker, of_whole.labels)
     analysis = _with_rows_apart(of_whole, ranker)
-    kept = Boundary(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
+    kept = MinCut(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
     summary = name_summary(kept, analysis.model, analysis.probe, ranker)
     scores = [tensor.name for tensor in ranker.output]
     encoder = extract_graph(

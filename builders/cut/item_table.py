@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.cut.min_cut import Boundary, SplitError
+from cleave.builders.cut.min_cut import MinCut, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.errors import BuilderError
@@ -71,7 +71,7 @@ def split_item_tower(cut: Cut) -> ItemTower:
     ranker = cut.ranker
     model, labels, probe = cut.analysis
     try:
-        kept = Boundary(model, ranker, labels, probe, "candidate").kept_tensors()
+        kept = MinCut(model, ranker, labels, probe, "candidate").kept_tensors()
     except SplitError as error:
         raise ItemTableError(str(error)) from error
     tensors = tuple(

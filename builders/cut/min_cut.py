@@ -30,7 +30,7 @@ class SplitError(BuilderError):
     """The graph cannot be cut."""
 
 
-class Boundary:
+class MinCut:
     """The minimum cut between what depends on one role alone and everything else.
 
     Every tensor that could be kept costs its bytes, every node that would be repeated with each request costs its

@@ -1,7 +1,7 @@
 """What each ONNX operator does to its data: the one table that the cut, the cost model and the passes read.
 
-An operator that is new to them is one row here. If it mixes the rows of a sequence, `cut.joint_sequence` needs a rule
-for it as well, and if it is a product, `cost.flops` needs the formula of its FLOPs.
+An operator that is new to them is one row here. If it mixes the rows of a sequence, `cut.joint_sequence_rules` needs
+a rule for it as well, and if it is a product, `cost.flops` needs the formula of its FLOPs.
 """
 
 from __future__ import annotations
