@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -12,6 +13,9 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 G_LOGGER.severity = G_LOGGER.ERROR
 """It prints to stdout, where results go, that numpy has no bfloat16."""
+
+Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
+"""Takes a graph and returns another one; the given one stays as it is."""
 
 Step = tuple[str, Sequence[str], str, Mapping[str, Any]]
 """Operator, inputs, output, attributes."""
@@ -23,6 +27,35 @@ def nodes_of_steps(steps: Iterable[Step], scope: str) -> list[onnx.NodeProto]:
         helper.make_node(op, inputs, [output], f"{scope}/{output}", **attributes)
         for op, inputs, output, attributes in steps
     ]
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph, which may be changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def applied(passes: Iterable[Pass], model: onnx.ModelProto) -> onnx.ModelProto:
+    """What becomes of a graph by one pass after another."""
+    for each in passes:
+        model = each(model)
+    return model
+
+
+def number_names(graph: onnx.GraphProto, name_of: Callable[[onnx.NodeProto], str]) -> None:
+    """Name every node of a graph: the second node of a name gets `_2` behind it, and so on."""
+    taken: Counter[str] = Counter()
+    for node in graph.node:
+        name = name_of(node)
+        taken[name] += 1
+        node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
+
+
+def read_instead(tensor: gs.Tensor, other: gs.Tensor) -> None:
+    """Let every node that reads a tensor read another one."""
+    for reader in list(tensor.outputs):
+        reader.inputs = [other if given is tensor else given for given in reader.inputs]
 
 
 def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
