@@ -139,7 +139,7 @@ def _compare(cut: Cut, url: str, request: RankRequest, rounds: int) -> None:
         )
         lengths = time_lengths(scores, request, axis, flops, rounds)
         print(f"\n{lengths_table(lengths)}\n")
-        _paragraph(break_even_text(lengths))
+        _paragraph(f"Above 1x {DEFAULT} is the faster one. {break_even_text(lengths)}")
 
 
 def _heading(step: int, text: str) -> None:

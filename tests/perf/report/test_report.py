@@ -175,6 +175,14 @@ def test_all_forms_are_written(report: RunReport, tmp_path: Path) -> None:
     assert files[0].read_bytes() == RECORDED.read_bytes()
 
 
+def test_a_report_without_engines_and_gpus_is_read_as_one_of_onnx_runtime() -> None:
+    """Older reports lack these two entries and are otherwise equal to those of today, byte for byte."""
+    text = (DOCS / "benchmarks" / "target.json").read_text()
+    assert '"engines"' not in text
+    written = RunReport.from_json(text).to_json()
+    assert "".join(re.split(r' +"(?:engines": false|gpus": \[\]),\n', written)) == text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_browser_shows_it_without_complaint(sweep: RunReport, tmp_path: Path) -> None:
     """In one browser, as wide as a telephone and as wide as a screen; the page says itself how wide it needs to be."""
