@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
-from cleave.builders.contract.location import Sizes
+from cleave.builders.contract.location import WEIGHTS_SUFFIX, Sizes
 from cleave.builders.errors import BuilderError
 from cleave.builders.spec import Ranker
 from cleave.builders.user_code.imports import module_from_file, module_from_name
 from cleave.builders.zoo import BASELINES, ZOO
-
-WEIGHTS = Path(__file__).parent / "zoo" / "weights"
-"""Trained weights of the zoo: NAME.safetensors, whose metadata `sizes` holds the arguments of the zoo function."""
+from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights
 
 RANDOM_WEIGHTS_SEED = 0
 
@@ -33,16 +28,34 @@ def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) 
     """The ranker called `name`, in evaluation mode.
 
     Args:
-        name: a zoo model, `module:attribute` or `file.py:attribute`.
+        name: a zoo model, a file of weights that `cleave train` wrote, `module:attribute` or `file.py:attribute`.
         sizes: other sizes for a zoo model; it gets random weights, always the same, where no trained ones fit.
-        weights: the folder of trained weights.
+        weights: the folder of the zoo's trained weights.
 
     Raises:
         SourceError: nothing is found under the name, or a size is unknown.
+        WeightsError: the weights are no longer of the model.
+        UserCodeError: a user's file fails.
     """
-    ranker = _from_attribute(name, sizes or {}) if ":" in name else _from_zoo(name, sizes or {}, weights)
+    if ":" in name:
+        ranker = _from_attribute(name, sizes or {})
+    else:
+        model, chosen, trained = _from_zoo(name, sizes or {}, weights)
+        ranker = random_ranker(model, chosen)
+        if trained is not None:
+            trained.load_into(ranker.module)
     ranker.module.eval()
     return ranker
+
+
+def described_weights(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) -> str:
+    """Where the weights that `load_ranker` gives come from."""
+    if ":" in name:
+        return f"those of {name}"
+    _, _, trained = _from_zoo(name, sizes or {}, weights)
+    if trained is not None:
+        return f"trained by `{trained.command}`"
+    return f"random (seed {RANDOM_WEIGHTS_SEED}), as the zoo has no trained ones of these sizes"
 
 
 def zoo_names(given: Sequence[str]) -> list[str]:
@@ -65,8 +78,8 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
     """
     if name not in MODELS:
         raise SourceError(
-            f"model {name!r}: not in the zoo ({', '.join(MODELS)}); "
-            "use one of these, module:attribute or file.py:attribute"
+            f"model {name!r}: not in the zoo ({', '.join(MODELS)}); use one of these, module:attribute, "
+            f"file.py:attribute or FILE{WEIGHTS_SUFFIX} from `cleave train`"
         )
     parameters = inspect.signature(MODELS[name]).parameters
     known = {key: value.default for key, value in parameters.items() if isinstance(value.default, int | float)}
@@ -95,23 +108,18 @@ def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> R
             raise SourceError(f"--size: {name}: {error}") from error
 
 
-def _from_zoo(name: str, sizes: Sizes, weights: Path) -> Ranker:
-    file = weights / f"{name}.safetensors"
-    trained = trained_sizes(file)
-    ranker = random_ranker(name, {**trained, **sizes})
-    # A size that a model has got since it was trained has its default.
-    if file.exists() and zoo_sizes(name, {**trained, **sizes}) == zoo_sizes(name, trained):
-        ranker.module.load_state_dict(load_file(file))
-    return ranker
-
-
-def trained_sizes(file: Path) -> dict[str, int | float]:
-    """The sizes that a file of weights was trained with; none where there is no file."""
-    if not file.exists():
-        return {}
-    with safe_open(file, framework="pt") as opened:
-        sizes: dict[str, int | float] = json.loads(opened.metadata()["sizes"])
-    return sizes
+def _from_zoo(name: str, sizes: Sizes, folder: Path) -> tuple[str, dict[str, int | float], TrainedWeights | None]:
+    """The zoo model of a name, its sizes, and the trained weights of these sizes if there are any."""
+    if name.endswith(WEIGHTS_SUFFIX):
+        if sizes:
+            raise SourceError(f"--size: the file {name!r} has the sizes of its model; leave --size out")
+        trained = TrainedWeights.read(Path(name))
+        return trained.model, zoo_sizes(trained.model, trained.sizes), trained
+    known = TrainedWeights.of_zoo(name, folder)
+    if known is None:
+        return name, zoo_sizes(name, sizes), None
+    chosen = zoo_sizes(name, {**known.sizes, **sizes})
+    return name, chosen, known if chosen == zoo_sizes(name, known.sizes) else None
 
 
 def _from_attribute(name: str, sizes: Sizes) -> Ranker:

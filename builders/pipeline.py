@@ -16,7 +16,7 @@ from cleave.builders.cut.item_table import id_tensor, with_item_table
 from cleave.builders.cut.narrow import narrowed, rounded_cut
 from cleave.builders.cut.proof.item_table import check_item_table
 from cleave.builders.cut.proof.prove import Case, prove, referee_of
-from cleave.builders.load import load_ranker
+from cleave.builders.load import described_weights, load_ranker
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 
 COMPARED_SEEDS = 8
@@ -61,6 +61,8 @@ class Build:
 
     cut: Cut
     cases: tuple[Case, ...]
+    weights: str
+    """Where they come from."""
     num_table_items: int | None = None
     narrowed: Narrowed | None = None
 
@@ -92,9 +94,10 @@ def build(
         tabled = with_item_table(cut, items)
         check_item_table(tabled, items, referee)
         cut = tabled
+    weights = described_weights(options.name, options.sizes)
     narrow = narrowed(cut, options.precision, options.summary_dtype)
     if narrow is cut:
-        return Build(cut, cases, num_items)
+        return Build(cut, cases, weights, num_items)
     progress(f"{ranker.name}: comparing scores with those of float32")
     sizes = cut.ranker.sizes("opt")
     kept = Narrowed(
@@ -102,7 +105,7 @@ def build(
         score_difference=_score_difference(cut, narrow),
         test_auc=evaluate(cut, narrow),
     )
-    return Build(narrow, cases, num_items, kept)
+    return Build(narrow, cases, weights, num_items, kept)
 
 
 def cut_as_configured(options: BuildOptions) -> Cut:

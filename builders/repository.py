@@ -34,7 +34,12 @@ class RepositoryError(BuilderError):
 
 
 def write_repository(
-    cut: Cut, folder: Path, build_command: str, built: Built | None = None, tolerance: float | None = None
+    cut: Cut,
+    folder: Path,
+    build_command: str,
+    built: Built | None = None,
+    tolerance: float | None = None,
+    weights: str | None = None,
 ) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 
@@ -43,6 +48,7 @@ def write_repository(
     Args:
         built: what a target made of the cut; the engines of a previous build go with it.
         tolerance: of the proof, where the build was told one; kept in the manifests.
+        weights: where they come from; kept in the manifests.
 
     Returns:
         The fingerprint of the build.
@@ -54,7 +60,7 @@ def write_repository(
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
     texts = _texts(cut, build_command, built)
-    build = _Build(cut.ranker.name, fingerprint, build_command, tolerance)
+    build = _Build(cut.ranker.name, fingerprint, build_command, tolerance, weights)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as staging:
@@ -92,6 +98,7 @@ class _Build:
     fingerprint: str
     command: str
     tolerance: float | None
+    weights: str | None
 
     def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, engine: BuiltEngine | None) -> None:
         """Write a model's graph, its engine and its manifest where it has them."""
@@ -110,6 +117,7 @@ class _Build:
             build_command=self.command,
             versions={package: version(package) for package in RECORDED_PACKAGES},
             plan=None if engine is None else engine.record,
+            weights=self.weights,
             tolerance=self.tolerance,
         )
         write_manifest(folder, manifest)

@@ -14,7 +14,11 @@ GRPC_URL = "localhost:8001"
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The model that a command is about."""
-    parser.add_argument("name", metavar="NAME", help="a zoo model, module:attribute or file.py:attribute")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="a zoo model, module:attribute, file.py:attribute, or the .safetensors file of `cleave train`",
+    )
 
 
 def add_size(parser: argparse.ArgumentParser, help_text: str) -> None:

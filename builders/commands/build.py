@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleave.builders.contract.location import parse_sizes, repository_folder
+from cleave.builders.contract.location import DEFAULT_FOLDER, SIZED_FOLDER, parse_sizes, repository_folder
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import model_names
 from cleave.builders.targets.registry import CHECKS, DEFAULT, TARGETS
@@ -44,7 +44,8 @@ def add_build(commands: Subparsers) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="the model repository (default: model_repository; with --size, a folder of its own under .cleave)",
+        help="the model repository (default: model_repository; for other sizes or weights than the zoo's, a folder of "
+        f"its own in {SIZED_FOLDER})",
     )
     parser.add_argument(
         "--catalogue",
@@ -165,11 +166,21 @@ def _write(
     evaluate = partial(aucs_of_build, data=options.data, progress=_progress)
     proven = pipeline.build(build_options, evaluate, _progress)
     made = None if compile_engines is None else compile_engines(proven.cut)
-    fingerprint = repository.write_repository(proven.cut, folder, _build_command(options), made, options.tolerance)
+    fingerprint = repository.write_repository(
+        proven.cut, folder, _build_command(options), made, options.tolerance, proven.weights
+    )
     engines = {} if made is None else made.engines
     report = build_report(proven, engines, fingerprint, folder, model_names(proven.cut.ranker.name))
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+    _progress(f"next: {_serve_command(report.ranker, folder, TARGETS[options.target].config_name)}")
     return 0
+
+
+def _serve_command(ranker: str, folder: Path, config_name: str | None) -> str:
+    words = ["cleave", "serve", ranker]
+    words += ["--repository", str(folder)] * (folder != DEFAULT_FOLDER)
+    words += ["--config-name", config_name] if config_name else []
+    return shlex.join(words)
 
 
 def _progress(line: str) -> None:

@@ -75,18 +75,20 @@ def _inspect(options: argparse.Namespace) -> int:
     processor = gpu(options.gpu) if options.gpu else None
     if processor:
         processor.checked_precision(options.precision)
-    ranker = sources.load_ranker(options.name, parse_sizes(options.size))
+    model_sizes = parse_sizes(options.size)
+    ranker = sources.load_ranker(options.name, model_sizes)
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut = cut_ranker(ranker)
+    weights = sources.described_weights(options.name, model_sizes)
     if options.picture:
         _draw(cut, sizes, options.picture)
     if options.json:
-        said = report.report_dict(cut, sizes)
+        said = report.report_dict(cut, sizes) | {"weights": weights}
         if processor:
             said["roofline"] = report_roofline.roofline_dict(cut, processor, sizes, options.precision)
         print(json.dumps(said, indent=2))
         return 0
-    print(report.report_text(cut, sizes))
+    print(f"{report.report_text(cut, sizes)}\n\nweights: {weights}")
     if processor:
         print(f"\n{report_roofline.roofline_text(cut, processor, sizes, options.precision)}")
     return 0

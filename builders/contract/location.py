@@ -10,7 +10,10 @@ from cleave.builders.names import MODEL_REPOSITORY
 
 DEFAULT_FOLDER = Path(MODEL_REPOSITORY)
 SIZED_FOLDER = Path(".cleave") / "repositories"
-"""Where models of other sizes go, so that they never overwrite the committed configs."""
+"""Where models of other sizes or weights go, so that they never overwrite the committed configs."""
+
+WEIGHTS_SUFFIX = ".safetensors"
+"""What the name of a file of trained weights ends with; as the NAME of a model it means that zoo model with them."""
 
 Sizes = Mapping[str, int | float]
 """Arguments of a zoo model's function, by name."""
@@ -40,10 +43,14 @@ def parse_sizes(text: str) -> dict[str, int | float]:
 
 
 def repository_folder(name: str, sizes: Sizes) -> Path:
-    """Where a build goes, and a server looks, if not told: `model_repository`, or a folder of its own with sizes."""
-    return SIZED_FOLDER / build_name(name, sizes) if sizes else DEFAULT_FOLDER
+    """Where a build goes, and a server looks, if not told: `model_repository`, or, for other sizes than the zoo's and
+    for weights of one's own, a folder of its own."""
+    own = bool(sizes) or name.endswith(WEIGHTS_SUFFIX)
+    return SIZED_FOLDER / build_name(name, sizes) if own else DEFAULT_FOLDER
 
 
 def build_name(name: str, sizes: Sizes) -> str:
-    """What a folder for one model of these sizes is called: `append-layers3-width128`."""
+    """What a folder for one model of these sizes is called: `append-layers3-width128`; for weights, as their file."""
+    if name.endswith(WEIGHTS_SUFFIX):
+        name = Path(name).stem
     return "-".join([name.replace("/", "_"), *(f"{key}{value}" for key, value in sorted(sizes.items()))])

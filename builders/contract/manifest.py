@@ -46,6 +46,8 @@ class Manifest:
     versions: dict[str, str]
     plan: EngineRecord | None = None
     """The engine beside the artifact, where one was built."""
+    weights: str | None = None
+    """Where the weights come from: random ones are said to be."""
     tolerance: float | None = None
     """How far scores may be from those of torch, as a share of their spread, where the build was told."""
     format: int = FORMAT

@@ -41,6 +41,8 @@ class BuildReport:
     repository: str
     models: tuple[str, ...]
     parity: tuple[Case, ...]
+    weights: str
+    """Where they come from."""
     num_table_items: int | None
     """Of the item table; None without one."""
     narrowed: Narrowed | None
@@ -59,6 +61,7 @@ class BuildReport:
         for case in self.parity:
             at = ", ".join(f"{axis} {size}" for axis, size in case.sizes.items())
             yield f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}"
+        yield f"weights: {self.weights}"
         if self.num_table_items is not None:
             yield f"item table: {self.num_table_items:,} items, scores as without it"
         if narrowed := self.narrowed:
@@ -82,6 +85,7 @@ def build_report(
         repository=str(repository),
         models=tuple(models),
         parity=built.cases,
+        weights=built.weights,
         num_table_items=built.num_table_items,
         narrowed=built.narrowed,
         engines={model: EngineReport(len(engine.engine), engine.record) for model, engine in engines.items()},

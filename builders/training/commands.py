@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cleave.builders.contract.location import parse_sizes
+from cleave.builders.contract.location import WEIGHTS_SUFFIX, build_name, parse_sizes
 from cleave.builders.errors import BuilderError
 from cleave.options import add_data, add_json, add_other_sizes
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+WEIGHTS_OUT = Path(".cleave", "weights")
+"""Where `train` writes unless it is told another place: beside the zoo's own weights, which are committed."""
+
+TRIALS_OUT = Path(".cleave", "tuning.json")
+"""As `WEIGHTS_OUT`, of `tune`."""
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -43,7 +49,9 @@ def _add_train(commands: Subparsers) -> None:
     parser.add_argument("--learning-rate", type=float, metavar="X", help="its peak (default: as `cleave tune` chose)")
     parser.add_argument("--weight-decay", type=float, metavar="X", help="AdamW's")
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor (default: 1)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the weights (default: where the zoo looks for them)")
+    parser.add_argument(
+        "--out", type=Path, metavar=f"FILE{WEIGHTS_SUFFIX}", help=f"the weights (default: a file in {WEIGHTS_OUT})"
+    )
     add_json(parser, "the accuracy and where the weights are")
     parser.set_defaults(run=_train)
 
@@ -51,18 +59,23 @@ def _add_train(commands: Subparsers) -> None:
 def _train(options: argparse.Namespace) -> int:
     from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.training import data, train, train_output, tune  # noqa: PLC0415
+    from cleave.builders.zoo import ZOO  # noqa: PLC0415
 
     tuned_sizes, learning_rate = tune.tuned(options.name)
     given = {name: getattr(options, name) for name in train_output.OPTIONS if getattr(options, name) is not None}
     settings = dataclasses.replace(train.TrainSettings(learning_rate=learning_rate), **given)
     sizes = {**tuned_sizes, **parse_sizes(options.size)}
     sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
-    file = options.out or sources.WEIGHTS / f"{options.name}.safetensors"
+    file = options.out or WEIGHTS_OUT / f"{build_name(options.name, parse_sizes(options.size))}{WEIGHTS_SUFFIX}"
     train_output.check_file(file)
-    trained = train.train(options.name, data.load(options.data), sizes, settings)
+    movielens = data.load(options.data)
+    trained = train.train(options.name, movielens, sizes, settings)
     train_output.save(trained, file, train_output.train_command(options.name, options.data, sizes, settings))
     report = train_output.report_dict(trained, file)
     print(json.dumps(report, indent=2) if options.json else train_output.report_text(trained, file))
+    if options.name in ZOO:
+        build, serve, rank = train_output.next_commands(trained, file, options.data, int(movielens.user_ids[0]))
+        print(f"next: {build}\n      {serve}\nand in another terminal:\n      {rank}", file=sys.stderr)
     return 0
 
 
@@ -74,7 +87,9 @@ def _add_tune(commands: Subparsers) -> None:
         "on the validation part of MovieLens. An interrupted search goes on where it was.",
     )
     _add_trainings(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the trials (default: where `train` reads them)")
+    parser.add_argument(
+        "--out", type=Path, default=TRIALS_OUT, metavar="FILE", help="the trials (default: %(default)s)"
+    )
     parser.set_defaults(run=_tune)
 
 
@@ -90,14 +105,17 @@ def _tune(options: argparse.Namespace) -> int:
     from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.training import tune  # noqa: PLC0415
 
-    file = options.out or tune.TRIALS
     models = sources.zoo_names(options.models)
     with _training_processes(options.jobs) as pool:
-        tune.tune(models, options.data, file, pool, lambda line: print(line, file=sys.stderr))
+        tune.tune(models, options.data, options.out, pool, lambda line: print(line, file=sys.stderr))
     for model in models:
-        sizes, learning_rate = tune.tuned(model, file)
+        sizes, learning_rate = tune.tuned(model, options.out)
         chosen = {"learning_rate": learning_rate, **sizes}
         print(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in chosen.items()))
+        size = ",".join(f"{name}={value:g}" for name, value in sizes.items())
+        words = ["train", model, "--size", size, "--learning-rate", f"{learning_rate:g}"]
+        words += ["--data", str(options.data)] * bool(options.data)
+        print(f"next: {shlex.join(['cleave', *words])}", file=sys.stderr)
     return 0
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from cleave.builders.contract.location import Sizes
-from cleave.builders.files import staged
+from cleave.builders.contract.location import WEIGHTS_SUFFIX, Sizes, repository_folder
 from cleave.builders.training.train import Trained, TrainingError, TrainSettings
+from cleave.builders.zoo.trained import TrainedWeights
 
 OPTIONS = ("seed", "epochs", "learning_rate", "weight_decay", "threads")
 """The settings that are options of the command, too."""
@@ -30,20 +28,28 @@ def check_file(file: Path) -> None:
         raise TrainingError(f"training: {file}: expected a folder to write to, got {error}; choose another") from error
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         raise TrainingError(f"training: {file}: expected a file that can be written, got none; choose another path")
+    if file.suffix != WEIGHTS_SUFFIX:
+        raise TrainingError(
+            f"training: {file}: expected a name by which `cleave build` knows weights, NAME{WEIGHTS_SUFFIX}; add that"
+        )
 
 
 def save(trained: Trained, file: Path, command: str) -> None:
-    """Write the weights as safetensors, whole or not at all, with what `load_ranker` needs and how they were made."""
-    metadata = {
-        "sizes": json.dumps(trained.sizes),
-        "command": command,
-        "metrics": json.dumps(
-            {"validation": dataclasses.asdict(trained.validation), "test": dataclasses.asdict(trained.test)}
-        ),
-    }
-    with staged(file) as written:
-        save_file(trained.ranker.module.state_dict(), written, metadata)
-        written.chmod(0o644)  # safetensors makes files that only their owner reads
+    """Write the weights, with the command that made them, whole or not at all."""
+    weights = TrainedWeights(file, trained.ranker.name, trained.sizes, command)
+    metrics = {"validation": dataclasses.asdict(trained.validation), "test": dataclasses.asdict(trained.test)}
+    weights.write(trained.ranker.module, metrics)
+
+
+def next_commands(trained: Trained, file: Path, data: Path | None, user: int) -> list[str]:
+    """What builds the weights, serves them, and ranks with them, while they are served, for a user of the data."""
+    model, repository = trained.ranker.name, repository_folder(str(file), {})
+    commands = [
+        ["build", str(file)],
+        ["serve", model, "--repository", str(repository)],
+        ["rank", model, "--user", str(user), *(["--data", str(data)] if data else [])],
+    ]
+    return [shlex.join(["cleave", *words]) for words in commands]
 
 
 def train_command(name: str, data: Path | None, sizes: Sizes, settings: TrainSettings) -> str:

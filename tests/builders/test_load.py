@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from cleave.builders.load import SourceError, load_ranker, random_ranker, zoo_sizes
+from cleave.builders.load import MODELS, SourceError, described_weights, load_ranker, random_ranker, zoo_sizes
 from cleave.builders.zoo import BASELINES, ZOO
+from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights, WeightsError
+from cleave.cli import parser
 from tests.builders.user_code.model_files import write_model
 
 
@@ -29,7 +32,7 @@ def test_a_module_of_the_current_folder(user_folder: Path) -> None:
     ("name", "message"),
     [
         ("transformer", "model 'transformer': not in the zoo (append, concat, "),
-        ("transformer", "); use one of these, module:attribute or file.py:attribute"),
+        ("transformer", "); use one of these, module:attribute, file.py:attribute or FILE.safetensors from `cleave"),
         (
             "my_model.py:model",
             "model 'my_model.py:model': expected 'model' to be a Ranker, got nothing; make one with cleave.builders.Ra",
@@ -80,15 +83,65 @@ def test_random_weights_are_the_same_each_time(name: str) -> None:
     assert drawn == torch.rand(()), "the random numbers of others are left alone"
 
 
-def test_trained_weights_are_used_where_they_fit(tmp_path: Path) -> None:
-    trained = random_ranker("no_history", {"width": 8, "num_items": 10}, seed=3)
-    save_file(
-        trained.module.state_dict(),
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A folder of weights, as the zoo has one."""
+    weights = TrainedWeights(
         tmp_path / "no_history.safetensors",
-        {"sizes": '{"num_items": 10, "width": 8, "dropout": 0.1}'},
+        "no_history",
+        {"num_items": 10, "width": 8, "dropout": 0.1},
+        "cleave train no_history --seed 3",
     )
-    expected = trained.module.state_dict()
-    loaded = load_ranker("no_history", weights=tmp_path).module.state_dict()
+    weights.write(random_ranker("no_history", weights.sizes, seed=3).module, {})
+    return tmp_path
+
+
+def test_trained_weights_are_used_where_they_fit(trained: Path) -> None:
+    expected = random_ranker("no_history", {"width": 8, "num_items": 10}, seed=3).module.state_dict()
+    loaded = load_ranker("no_history", weights=trained).module.state_dict()
     assert all(torch.equal(expected[key], loaded[key]) for key in expected)
-    other = load_ranker("no_history", {"width": 16}, weights=tmp_path).module.state_dict()
+    assert described_weights("no_history", weights=trained) == "trained by `cleave train no_history --seed 3`"
+    other = load_ranker("no_history", {"width": 16}, weights=trained).module.state_dict()
     assert [tensor.shape for tensor in other.values()] != [tensor.shape for tensor in expected.values()]
+
+
+def test_random_weights_are_said_to_be(trained: Path) -> None:
+    random = "random (seed 0), as the zoo has no trained ones of these sizes"
+    assert described_weights("no_history", {"width": 16}, weights=trained) == random
+    assert described_weights("append", weights=trained) == random
+    assert described_weights("no_history", {"width": 8}, weights=trained).startswith("trained by")
+    assert described_weights("my_model.py:ranker") == "those of my_model.py:ranker"
+
+
+def test_a_file_of_weights_is_a_name(trained: Path) -> None:
+    file = str(trained.rename(trained.with_name("elsewhere")) / "no_history.safetensors")
+    renamed = str(Path(file).rename(Path(file).with_name("mine.safetensors")))
+    expected = random_ranker("no_history", {"width": 8, "num_items": 10}, seed=3)
+    loaded = load_ranker(renamed)
+    assert (loaded.name, loaded.candidate) == (expected.name, expected.candidate)
+    weights = loaded.module.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in expected.module.state_dict().items())
+    assert described_weights(renamed) == "trained by `cleave train no_history --seed 3`"
+    with pytest.raises(SourceError, match=r"--size: the file '.*mine.safetensors' has the sizes of its model; leave"):
+        load_ranker(renamed, {"width": 8})
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}" * 100])
+def test_a_file_of_something_else(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights '.*mine.safetensors': expected a file that `cleave train` wrote"):
+        load_ranker(str(file))
+
+
+def test_a_longer_history_than_the_weights_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `HISTORY.max` was raised in `builders/zoo/movielens.py`."""
+    for name in ("append", "concat", "hstu"):
+        monkeypatch.setitem(MODELS, name, functools.partial(ZOO[name], max_events=8192))
+        message = rf"weights '.*{name}.safetensors': .*: expected \[8\d+, .* as {name} has it, got \[\d{{4}}, .*\]; "
+        with pytest.raises(WeightsError, match=message) as raised:
+            load_ranker(name)
+        (command,) = re.findall(r"run `cleave (train .*)`$", str(raised.value))
+        options = parser().parse_args(shlex.split(command))
+        assert options.out == WEIGHTS / f"{name}.safetensors"

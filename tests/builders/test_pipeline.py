@@ -25,7 +25,7 @@ def test_what_fewer_bits_cost_is_measured(small_cut: Cut) -> None:
         evaluated.append((wide, narrow))
         return 0.8, 0.7
 
-    built = build(BuildOptions("small", summary_dtype="float16"), evaluate)
+    built = build(BuildOptions("small.py:ranker", summary_dtype="float16"), evaluate)
     assert evaluated == [(small_cut, built.cut)]
     assert built.narrowed is not None
     assert built.narrowed.test_auc == (0.8, 0.7)
@@ -37,6 +37,6 @@ def test_what_fewer_bits_cost_is_measured(small_cut: Cut) -> None:
 
 @pytest.mark.usefixtures("built_of_small")
 def test_a_build_in_float32_costs_nothing(small_cut: Cut) -> None:
-    built = build(BuildOptions("small"), lambda wide, narrow: pytest.fail("nothing is narrower"))
+    built = build(BuildOptions("small.py:ranker"), lambda wide, narrow: pytest.fail("nothing is narrower"))
     assert built.cut is small_cut
     assert built.narrowed is None

@@ -55,7 +55,7 @@ def models(folder: Path, cut: Cut) -> list[Path]:
 
 
 def test_what_is_written(small_cut: Cut, tmp_path: Path) -> None:
-    fingerprint = write_repository(small_cut, tmp_path, COMMAND)
+    fingerprint = write_repository(small_cut, tmp_path, COMMAND, weights="random (seed 0)")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(artifacts_of(small_cut))
     for name, model in artifacts_of(small_cut).items():
         files = {str(file.relative_to(tmp_path / name)) for file in (tmp_path / name).rglob("*") if file.is_file()}
@@ -64,6 +64,7 @@ def test_what_is_written(small_cut: Cut, tmp_path: Path) -> None:
         manifest = read_manifest(tmp_path / name)
         assert (manifest.model, manifest.ranker, manifest.fingerprint) == (name, "small", fingerprint)
         assert manifest.build_command == COMMAND
+        assert manifest.weights == "random (seed 0)"
         assert set(manifest.versions) == {DISTRIBUTION, "onnx", "onnxruntime", "torch"}
     assert len(check_one_build(models(tmp_path, small_cut))) == len(artifacts_of(small_cut))
 

@@ -7,11 +7,12 @@ import functools
 import pytest
 
 from cleave.builders.cut.cut import Cut, cut_ranker
-from cleave.builders.load import WEIGHTS, random_ranker, trained_sizes, zoo_sizes
+from cleave.builders.load import random_ranker
 from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.predict.arms import flops_of_arms, ratios
 from cleave.builders.reports.inspect import report_dict
 from cleave.builders.zoo import ZOO
+from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights
 from tests.zoo_cuts import zoo_cut
 
 LAYERS, D, HEADS, N, M = 3, 128, 4, 1024, 512
@@ -79,7 +80,7 @@ def test_the_scorer_of_append_projects_no_key_and_no_value() -> None:
 
 def width(name: str) -> int:
     """Of the committed model."""
-    return int(zoo_sizes(name, trained_sizes(WEIGHTS / f"{name}.safetensors"))["width"])
+    return int(TrainedWeights.read(WEIGHTS / f"{name}.safetensors").sizes["width"])
 
 
 def test_flops_of_concat() -> None:

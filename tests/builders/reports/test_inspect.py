@@ -128,12 +128,14 @@ def test_inspect_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["sizes"] == {"history": 100, "candidates": 50}
     assert {"flops", "summary", "summary_bytes", "ratio"} <= set(report)
     assert report["flops"]["whole"] > report["flops"]["candidate_scorer"]
+    assert report["weights"].startswith("trained by `cleave train append ")
 
 
 @pytest.mark.usefixtures("inspected")
 def test_inspect_as_text_at_opt(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "append")
+    code, out, _ = run(capsys, "append", "--size", "layers=3")
     assert code == 0
+    assert "\nweights: random (seed 0), as the zoo has no trained ones of these sizes\n" in out
     assert out.startswith("append, one request of one user: history 256, candidates 512\n")
 
 

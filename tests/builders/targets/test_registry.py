@@ -35,7 +35,7 @@ ENGINE = "model.engine"
 
 @pytest.fixture(autouse=True)
 def _every_model_is_the_small_one(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, ()))
+    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, (), "random"))
     monkeypatch.setattr("cleave.builders.pipeline.cut_as_configured", lambda request: small_cut)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cleave import cli
 from cleave.builders import load as sources
+from cleave.builders.contract.location import parse_sizes
 from cleave.builders.errors import BuilderError
 from cleave.builders.training import accuracy, accuracy_page, data, train, tune
 from cleave.builders.training.accuracy import Accuracy, Costs, Row, Run
+from cleave.builders.training.commands import TRIALS_OUT
 from cleave.builders.training.train import TrainSettings
 from cleave.builders.training.tune import GRID, Trial
 from tests.builders.synthetic import synthetic_movielens
@@ -67,6 +72,25 @@ def test_every_model_gets_the_same_search(tmp_path: Path, pool: ThreadPoolExecut
         assert best.validation_auc == max(trial.validation_auc for trial in own)
         assert tune.tuned(model, file) == ({"width": best.width, "dropout": best.dropout}, best.learning_rate)
     assert {(settings.seed, settings.epochs) for _, settings, _ in trainings} == {(0, TrainSettings().epochs)}
+
+
+def test_the_command_writes_nothing_that_is_tracked(
+    tmp_path: Path,
+    pool: ThreadPoolExecutor,
+    trainings: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cleave.builders.training.commands._training_processes", lambda jobs: pool)
+    before = tune.TRIALS.read_bytes()
+    assert cli.main(["tune", "--models", "no_history"]) == 0
+    assert trainings
+    assert tune.TRIALS.read_bytes() == before
+    assert [file for file in Path().rglob("*") if file.is_file()] == [TRIALS_OUT]
+    (command,) = re.findall(r"^next: cleave (train .*)$", capsys.readouterr().err, re.MULTILINE)
+    options = cli.parser().parse_args(shlex.split(command))
+    assert (parse_sizes(options.size), options.learning_rate) == tune.tuned("no_history", TRIALS_OUT)
 
 
 def test_an_interrupted_search_goes_on(tmp_path: Path, pool: ThreadPoolExecutor, trainings: list[Any]) -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from cleave import cli
-from cleave.builders import load as sources
 from cleave.builders.load import MODELS, load_ranker, random_ranker, zoo_sizes
 from cleave.builders.training import data, train
 from cleave.builders.training.accuracy import read_runs
+from cleave.builders.training.commands import WEIGHTS_OUT
 from cleave.builders.training.data import MovieLens
 from cleave.builders.training.data_examples import block_rows, exact_rows
 from cleave.builders.training.evaluate import evaluate, predict
@@ -28,6 +28,7 @@ from cleave.builders.training.train_output import OPTIONS, save, train_command
 from cleave.builders.training.tune import tuned
 from cleave.builders.zoo import ZOO
 from cleave.builders.zoo.movielens import HISTORY, MovieLensModel
+from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights
 from tests.builders.synthetic import synthetic_movielens
 
 SMALL = {"layers": 1, "width": 8, "heads": 1, "dropout": 0.0}
@@ -169,12 +170,12 @@ def _head(trained: Trained) -> torch.Tensor:
     return weight
 
 
-@pytest.mark.parametrize("file", sorted(sources.WEIGHTS.glob("*.safetensors")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(WEIGHTS.glob("*.safetensors")), ids=lambda file: file.stem)
 def test_committed_weights(file: Path) -> None:
     assert file.stat().st_size <= WEIGHTS_LIMIT_BYTES
     ranker = load_ranker(file.stem)
     sizes, learning_rate = tuned(file.stem)
-    assert zoo_sizes(file.stem, sources.trained_sizes(file)) == zoo_sizes(
+    assert zoo_sizes(file.stem, TrainedWeights.read(file).sizes) == zoo_sizes(
         file.stem, sizes
     )  # so that no --size is needed to get them
     with safe_open(file, framework="np") as opened:
@@ -195,7 +196,7 @@ def test_committed_weights_know_movielens_100k() -> None:
     rows = block_rows(movies, "test", 16)
     rows = rows.take(np.arange(0, len(rows), 8))
     found = evaluate(train.score_of(ranker.module), movies, "test", train.max_events_of(ranker), rows)
-    with safe_open(sources.WEIGHTS / "append.safetensors", framework="np") as opened:
+    with safe_open(WEIGHTS / "append.safetensors", framework="np") as opened:
         promised = json.loads(opened.metadata()["metrics"])["test"]["auc"]
     assert found.auc == pytest.approx(promised, abs=0.05)
 
@@ -233,6 +234,17 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert 0 < result["test"]["auc"] < 1
 
 
+@pytest.mark.usefixtures("synthetic_is_the_data")
+def test_the_command_writes_nothing_that_is_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {file: file.read_bytes() for file in WEIGHTS.iterdir()}
+    assert cli.main(ARGUMENTS) == 0
+    assert {file: file.read_bytes() for file in WEIGHTS.iterdir()} == before
+    (file,) = (file for file in tmp_path.rglob("*") if file.is_file())
+    assert file.relative_to(tmp_path) == WEIGHTS_OUT / "append-dropout0-heads1-layers1-width8.safetensors"
+    assert load_ranker(str(file)).name == "append"
+
+
 def test_the_command_says_how_to_do_it_again() -> None:
     settings = TrainSettings(seed=1, epochs=2, learning_rate=0.5, weight_decay=0.25, threads=2)
     command = train_command("append", None, {}, settings)
@@ -255,6 +267,10 @@ def test_the_command_says_how_to_do_it_again() -> None:
         (["append", "--learning-rate", "nan"], "training: learning_rate: expected a number above 0, got nan"),
         (["append", "--threads", "0"], "training: threads: expected at least 1, got 0"),
         (["append", "--weight-decay", "-1"], "training: weight_decay: expected at least 0, got -1.0"),
+        (
+            ["append", "--out", "weights"],
+            "training: weights: expected a name by which `cleave build` knows weights",
+        ),
         (["append", "--size", "num_items=7"], "num_items: expected 80 as the data has, got 7"),
     ],
 )

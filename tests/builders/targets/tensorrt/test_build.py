@@ -43,7 +43,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def built(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model is the small one, cut before."""
-    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, ()))
+    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, (), "random"))
 
 
 def build(*words: str) -> int:
