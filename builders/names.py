@@ -70,6 +70,9 @@ def named_config_file(config_name: str) -> str:
 TENSORRT_CONFIG_FILE = named_config_file(TENSORRT_CONFIG)
 
 
+VARIABLE: Final = -1
+"""How Triton writes a dimension whose size varies."""
+
 # Parameters of a model's config
 
 SIGNATURE_PARAMETER = "cleave_signature"

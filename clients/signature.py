@@ -10,7 +10,7 @@ import numpy as np
 
 from cleave.builders.contract.records import RecordError
 from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
-from cleave.builders.names import CANDIDATE, REQUEST, SIGNATURE_PARAMETER, SUMMARY_STATUS, USER, USER_ID
+from cleave.builders.names import CANDIDATE, REQUEST, SIGNATURE_PARAMETER, SUMMARY_STATUS, USER, USER_ID, VARIABLE
 from cleave.clients.errors import InvalidRequestError, SignatureError
 
 
@@ -145,7 +145,7 @@ def _tensors(
         shape = tuple(axes[axis] if isinstance(axis, str) else axis for axis in entry.axes)
         tensor = Tensor(name, dtype, shape, entry.role, entry.pad, name in optional)
         # One value a user is served as dims [1]: Triton knows no empty dims beside the batch axis.
-        expected = tuple(-1 if isinstance(axis, Axis) else axis for axis in tensor.axes) or (1,)
+        expected = tuple(VARIABLE if isinstance(axis, Axis) else axis for axis in tensor.axes) or (1,)
         if dims != expected or (dtype.kind == "O") != (name in (USER_ID, SUMMARY_STATUS)):
             raise SignatureError(
                 f"{model}: tensor {name}: expected numbers of dims {list(expected)}, "

@@ -83,7 +83,7 @@ def infer_message(model: str, arrays: Mapping[str, Array], outputs: Iterable[str
     return message
 
 
-def arrays_from_answer(answer: Any) -> dict[str, Array]:
+def arrays_from_response(answer: Any) -> dict[str, Array]:
     """The outputs by name, read-only; those whose bytes do not match their shape are left out."""
     arrays = {}
     for output, content in zip(answer.outputs, answer.raw_output_contents, strict=False):
@@ -153,7 +153,7 @@ class GrpcChannel(ABC):
         names, flags = tuple(outputs), tuple(flags)
         calls = [("ModelInfer", infer_message(model, arrays, names, flags)) for arrays in requests]
         answers = await self._checked(f"{model} at {self.url}", calls, timeout)
-        return [arrays_from_answer(answer) for answer in answers]
+        return [arrays_from_response(answer) for answer in answers]
 
     async def _checked(self, where: str, calls: Sequence[Call], timeout: float | None) -> list[Any]:
         try:

@@ -13,5 +13,5 @@ class InputError(ServingError):
     """One request's tensors cannot be used; the other requests of its batch can."""
 
 
-class RunError(ServingError):
+class RequestFailedError(ServingError):
     """One request failed, and its tensors are not known to be the cause."""

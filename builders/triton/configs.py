@@ -30,6 +30,7 @@ from cleave.builders.names import (
     UNCACHED,
     USER,
     USER_ID,
+    VARIABLE,
     WHOLE,
     Role,
     model_name,
@@ -45,10 +46,9 @@ MAX_SUMMARY_AGE_S = 24 * 3600
 finds them as good as live ones; a day leaves room for users who were not refreshed. `cleave serve --max-age` overrides
 it."""
 
-VARIABLE = -1
 STRING = "STRING"
 
-Kind = Literal["graph", "ensemble", "summary_cache"]
+ModelKind = Literal["graph", "ensemble", "summary_cache"]
 """A graph of its own, a sequence of other models, or what keeps summaries and calls the encoder where it has none."""
 
 Group = Role | Literal["user_id", "summary_status"]
@@ -61,7 +61,7 @@ class RepositoryModel:
 
     name: str
     """As in `cleave.builders.names`."""
-    kind: Kind
+    kind: ModelKind
     inputs: tuple[Group, ...]
     outputs: tuple[Group, ...]
     steps: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class RepositoryModel:
         return (USER_ID, USER) if USER_ID in self.inputs else ()
 
 
-MODELS = (
+REPOSITORY_MODELS = (
     RepositoryModel(WHOLE, "graph", (USER, REQUEST, CANDIDATE), (OUTPUT,)),
     RepositoryModel(HISTORY_ENCODER, "graph", (USER,), (SUMMARY,)),
     RepositoryModel(CANDIDATE_SCORER, "graph", (SUMMARY, REQUEST, CANDIDATE), (OUTPUT,)),
@@ -107,12 +107,12 @@ def texts_of(configs: Sequence[Any], build_command: str) -> dict[str, str]:
 def base_configs(cut: Cut) -> list[Any]:
     """The config of each model of the ranker; a target gives those of `graph_models` a backend and instances."""
     tensors = _tensors(cut)
-    return [_config(model, cut.ranker, tensors) for model in MODELS]
+    return [_config(model, cut.ranker, tensors) for model in REPOSITORY_MODELS]
 
 
 def graph_models(ranker: str) -> list[str]:
     """The names of the models that have a graph."""
-    return [model_name(ranker, model.name) for model in MODELS if model.kind == "graph"]
+    return [model_name(ranker, model.name) for model in REPOSITORY_MODELS if model.kind == "graph"]
 
 
 def signature_of(config: Any) -> Signature:
@@ -215,7 +215,7 @@ def _fill_summary_cache(config: Any, model: RepositoryModel, ranker: str, tensor
 
 def _fill_ensemble(config: Any, model: RepositoryModel, ranker: str, tensors: _Tensors) -> None:
     config.platform = "ensemble"
-    by_name = {each.name: each for each in MODELS}
+    by_name = {each.name: each for each in REPOSITORY_MODELS}
     for called in model.steps:
         step = config.ensemble_scheduling.step.add(model_name=model_name(ranker, called), model_version=-1)
         for tensor in _joined(by_name[called].inputs, tensors):
@@ -224,7 +224,7 @@ def _fill_ensemble(config: Any, model: RepositoryModel, ranker: str, tensors: _T
             step.output_map[tensor.name] = tensor.name
 
 
-_FILL: Mapping[Kind, Callable[[Any, RepositoryModel, str, _Tensors], None]] = {
+_FILL: Mapping[ModelKind, Callable[[Any, RepositoryModel, str, _Tensors], None]] = {
     "graph": _fill_graph,
     "ensemble": _fill_ensemble,
     "summary_cache": _fill_summary_cache,

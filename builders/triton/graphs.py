@@ -7,7 +7,7 @@ import onnx
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import model_name
 from cleave.builders.passes.batch_columns import with_columns
-from cleave.builders.triton.configs import MODELS
+from cleave.builders.triton.configs import REPOSITORY_MODELS
 
 
 def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
@@ -16,5 +16,5 @@ def artifacts_of(cut: Cut) -> dict[str, onnx.ModelProto | None]:
         model_name(cut.ranker.name, model.name): (
             with_columns(cut.parts[model.name].graph) if model.kind == "graph" else None
         )
-        for model in MODELS
+        for model in REPOSITORY_MODELS
     }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
+from cleave.serving.arrays import Arrays
 
 _NODE = re.compile(r"while running (?P<op>\w+) node\. Name:'(?P<name>[^']*)' Status Message: (?P<reason>.*)", re.DOTALL)
 _INDEX = re.compile(r"idx=(?P<got>-?\d+) must be within the inclusive range \[(?P<least>-?\d+),(?P<most>-?\d+)\]")
@@ -27,7 +26,7 @@ class GraphInputs:
         self._nodes = list(graph.node)
         self._makers = {output: node for node in graph.node for output in node.output}
 
-    def explain(self, message: str, inputs: Mapping[str, NDArray[Any]]) -> str | None:
+    def explain(self, message: str, inputs: Arrays) -> str | None:
         """What is wrong with which input, or None where ONNX Runtime's `message` does not blame the inputs."""
         if named := _INPUT.search(message):
             return f"input {named['name']!r}: {_sentence(message)}; send what the model's metadata says"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cleave.builders.names import BATCH, SUMMARY
+from cleave.serving.arrays import Array, Arrays
 from cleave.serving.errors import InputError
 from cleave.serving.model_config import Config, signature_from_config
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class InputRules:
                 )
 
 
-def _check_finite(name: str, array: NDArray[Any]) -> None:
+def _check_finite(name: str, array: Array) -> None:
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cleave.builders.contract.manifest import check_artifact, read_manifest
 from cleave.builders.contract.origin import remedy_for
 from cleave.builders.names import ONNX_FILE, VERSION_FOLDER
+from cleave.serving.arrays import Arrays
 from cleave.serving.checked_files import is_checked
-from cleave.serving.errors import InputError, ModelError, RunError, ServingError
+from cleave.serving.errors import InputError, ModelError, RequestFailedError, ServingError
 from cleave.serving.model_config import Config
 from cleave.serving.onnx.explain_failure import GraphInputs
 from cleave.serving.onnx.input_rules import InputRules
@@ -26,11 +25,10 @@ from cleave.serving.onnx.session import open_session, run_options
 class OnnxRequest:
     """Tensors by name, each `[batch of this request, ...]`, and the names of the outputs that are asked for."""
 
-    inputs: Mapping[str, NDArray[Any]]
+    inputs: Arrays
     outputs: Sequence[str]
 
 
-Arrays = dict[str, NDArray[Any]]
 OnnxAnswer = Arrays | ServingError
 """The outputs of one request, or why it has none."""
 
@@ -84,7 +82,7 @@ class OnnxModel:
         ends = np.cumsum([_rows(request) for request in requests]).tolist()
         for name, output in zip(names, outputs, strict=True):
             if output.ndim == 0 or output.shape[0] != ends[-1]:
-                raise RunError(
+                raise RequestFailedError(
                     f"output {name!r}: expected {ends[-1]} rows as the inputs have, got shape {list(output.shape)}; "
                     "give the graph's output a batch axis"
                 )
@@ -98,7 +96,9 @@ class OnnxModel:
         explained = self._graph_inputs.explain(str(error), request.inputs)
         if explained is not None:
             return InputError(f"model {self.name!r}: {explained}")
-        return RunError(f"model {self.name!r}: the run failed ({' '.join(str(error).split())}); see the server's log")
+        return RequestFailedError(
+            f"model {self.name!r}: the run failed ({' '.join(str(error).split())}); see the server's log"
+        )
 
     @cached_property
     def _graph_inputs(self) -> GraphInputs:
@@ -119,7 +119,7 @@ def _artifact(folder: Path, config: Config, version: str) -> Path:
     return folder / got
 
 
-def _joined(inputs: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
+def _joined(inputs: Sequence[Arrays]) -> Arrays:
     """The batch; a single request is passed on as it is, without a copy."""
     if len(inputs) == 1:
         return dict(inputs[0])

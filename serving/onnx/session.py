@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 
 from cleave.builders.contract.dtypes import DTYPES
-from cleave.builders.names import NICE_PARAMETER
+from cleave.builders.names import NICE_PARAMETER, VARIABLE
 from cleave.serving.errors import ModelError
 from cleave.serving.model_config import Config, named, optional_parameter
 
@@ -113,17 +113,17 @@ def _check_tensors(kind: str, config: Config, tensors: Any) -> None:
 
 def _config_dims(config: Config, entry: Mapping[str, Any]) -> list[int]:
     dims = entry["reshape"]["shape"] if "reshape" in entry else entry["dims"]
-    return [-1] * (config["max_batch_size"] > 0) + [int(size) for size in dims]
+    return [VARIABLE] * (config["max_batch_size"] > 0) + [int(size) for size in dims]
 
 
 def _graph_dims(tensor: Any) -> list[int]:
-    return [size if isinstance(size, int) else -1 for size in tensor.shape]
+    return [size if isinstance(size, int) else VARIABLE for size in tensor.shape]
 
 
 def _fit(config: list[int], graph: list[int], loose: bool) -> bool:
     """A graph may leave a size open that the config fixes; the other way round does no harm in outputs."""
     return len(config) == len(graph) and all(
-        in_graph in (-1, in_config) or (loose and in_config == -1)
+        in_graph in (VARIABLE, in_config) or (loose and in_config == VARIABLE)
         for in_config, in_graph in zip(config, graph, strict=True)
     )
 

@@ -74,7 +74,7 @@ def _refresh(options: argparse.Namespace) -> int:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    print(f"{options.name}: {refresher.progress}")
+    print(f"{options.name}: {refresher.counts}")
     return 0
 
 
@@ -112,7 +112,7 @@ def _run(refresher: Refresher, ended: Callable[[bool], bool]) -> None:
     from cleave.serving.refresh.worker import RETRY_S  # noqa: PLC0415
     from cleave.serving.store.url import FAILURES  # noqa: PLC0415
 
-    said, said_at = str(refresher.progress), time.monotonic()
+    said, said_at = str(refresher.counts), time.monotonic()
     busy = True
     while not ended(busy):
         try:
@@ -120,8 +120,8 @@ def _run(refresher: Refresher, ended: Callable[[bool], bool]) -> None:
         except FAILURES as error:
             _log(f"store: {error}; trying again")
             time.sleep(RETRY_S)
-        if str(refresher.progress) != said and time.monotonic() > said_at + SAY_EVERY_S:
-            said, said_at = str(refresher.progress), time.monotonic()
+        if str(refresher.counts) != said and time.monotonic() > said_at + SAY_EVERY_S:
+            said, said_at = str(refresher.counts), time.monotonic()
             _log(said)
 
 

@@ -22,7 +22,7 @@ from cleave.serving.errors import ServingError
 USER_FIELD, TIME_FIELD = b"user", b"time"
 
 Fields = Mapping[bytes, bytes]
-Row = Mapping[str, Any]
+EventRow = Mapping[str, Any]
 """What an event adds to each of the user's tensors: a number, or a list of them."""
 
 
@@ -38,7 +38,7 @@ class Event:
     user_id: bytes
     time: float
     """Unix time in seconds."""
-    row: Row
+    row: EventRow
 
 
 def history_tensors(signature: ModelSignature) -> dict[str, Tensor]:
@@ -101,7 +101,7 @@ def _check_row(entry: bytes, tensor: Tensor, value: Any) -> None:
         raise EventError(f"{words}; it is left out") from error
 
 
-def arrays_from_rows(rows: Sequence[Row], tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+def arrays_from_rows(rows: Sequence[EventRow], tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """A user's history as the client takes it, [events, ...] each."""
     return {name: np.array([row[name] for row in rows], tensor.dtype) for name, tensor in tensors.items()}
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cleave.serving.refresh.events import Event, Row
+from cleave.serving.refresh.events import Event, EventRow
 from cleave.serving.summary.keys import RefreshKeys
 
 _TAKE = """
@@ -80,7 +80,7 @@ class Histories:
         users = self._connection.eval(_TAKE, 2, self._keys.due, self._keys.encoded, now, count, lease)
         return list(users), lease
 
-    def rows(self, user_id: bytes) -> list[Row]:
+    def rows(self, user_id: bytes) -> list[EventRow]:
         """A user's events, the oldest first."""
         members: list[bytes] = self._connection.zrange(self._keys.history(user_id), 0, -1)
         return [json.loads(member.partition(b" ")[2]) for member in members]

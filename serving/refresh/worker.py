@@ -34,7 +34,7 @@ DEADLINE_S = 30.0
 
 
 @dataclass
-class Progress:
+class RefreshCounts:
     """What a worker has done."""
 
     events: int = 0
@@ -82,7 +82,7 @@ class Refresher:
         self._log = log
         self._clock = clock
         self._looked_for_lost = -lease_s
-        self.progress = Progress()
+        self.counts = RefreshCounts()
 
     def step(self, wait_s: float = WAIT_S) -> bool:
         """Add the events that are there and encode the users that are due; whether there was anything to do.
@@ -117,11 +117,11 @@ class Refresher:
                 events.append(event_from_fields(entry, fields, self._tensors))
             except EventError as error:
                 self._log(str(error))
-                self.progress.left_out += 1
+                self.counts.left_out += 1
         self._histories.add(events)
         # Only now: whoever takes over adds the same events again, which changes nothing.
         self._stream.done(entry for entry, _ in entries)
-        self.progress.events += len(events)
+        self.counts.events += len(events)
 
     def _encode(self, users: Sequence[bytes], lease: int) -> None:
         histories = {user: self._histories.rows(user) for user in users}
@@ -137,7 +137,7 @@ class Refresher:
                 return
             # It would be refused again; it is tried when there are new events.
             self._log(f"user {users[0]!r}: not encoded: {error}")
-            self.progress.failed += 1
+            self.counts.failed += 1
             statuses = {}
         except RankerError as error:
             self._log(f"{len(users)} users: not encoded, tried again in {RETRY_S:g} s: {error}")
@@ -154,9 +154,9 @@ class Refresher:
                 self._release([user])
             else:
                 self._histories.finish(user, lease)
-                self.progress.encoded += user in statuses
+                self.counts.encoded += user in statuses
 
     def _release(self, users: Sequence[bytes]) -> None:
         for user in users:
             self._histories.release(user, RETRY_S)
-        self.progress.failed += len(users)
+        self.counts.failed += len(users)

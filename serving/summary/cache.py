@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from cleave.builders.names import USER_ID
-from cleave.serving.errors import InputError, RunError, ServingError
+from cleave.serving.arrays import Arrays
+from cleave.serving.errors import InputError, RequestFailedError, ServingError
 from cleave.serving.store.url import check_url, connection_from_url
 from cleave.serving.summary.metrics import Recorder, Samples, Sums
 from cleave.serving.summary.policy import Encode, SummaryPolicy
@@ -34,7 +33,6 @@ PUBLISH_S = 0.5
 
 CLOSE_TIMEOUT_S = 10.0
 
-Arrays = Mapping[str, NDArray[Any]]
 CacheAnswer = Arrays | ServingError
 """The outputs of a request, or why it has none."""
 
@@ -123,7 +121,7 @@ class SummaryCache:
             request.reply(error)
         except Exception as error:
             self._loop.call_exception_handler({"message": "summary cache", "exception": error})
-            request.reply(RunError(f"{type(error).__name__}: {error}; see the server's log"))
+            request.reply(RequestFailedError(f"{type(error).__name__}: {error}; see the server's log"))
 
     async def _found(self, answer: Awaitable[Sequence[Summary]]) -> CacheAnswer:
         return outputs_from_summaries(await answer, self._settings.summary_format)

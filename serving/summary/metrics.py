@@ -44,19 +44,19 @@ METRICS = (
     AGE_SECONDS,
 )
 
-Labels = tuple[str, ...]
+LabelValues = tuple[str, ...]
 """Values of a metric's labels, in its order."""
 
-Sums = Mapping[tuple[Metric, Labels], float]
-Samples = Mapping[tuple[Metric, Labels], Sequence[float]]
+Sums = Mapping[tuple[Metric, LabelValues], float]
+Samples = Mapping[tuple[Metric, LabelValues], Sequence[float]]
 
 
 class Recorder:
     """Gathers what happens until it is drained; telling Triton takes a call to another process each time."""
 
     def __init__(self) -> None:
-        self._sums: defaultdict[tuple[Metric, Labels], float] = defaultdict(float)
-        self._samples: defaultdict[tuple[Metric, Labels], list[float]] = defaultdict(list)
+        self._sums: defaultdict[tuple[Metric, LabelValues], float] = defaultdict(float)
+        self._samples: defaultdict[tuple[Metric, LabelValues], list[float]] = defaultdict(list)
 
     def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Count something."""

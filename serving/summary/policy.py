@@ -12,11 +12,12 @@ from typing import Protocol
 import numpy as np
 
 from cleave.builders.names import CORRUPT, FOREIGN, HIT, MISS, OFF, STALE, STORE_ERROR, Absence, Status
-from cleave.serving.errors import InputError, RunError, ServingError
+from cleave.serving.arrays import Arrays
+from cleave.serving.errors import InputError, RequestFailedError, ServingError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
 from cleave.serving.summary.request import Lookup, Summary
 from cleave.serving.summary.store import Mark
-from cleave.serving.summary.user_inputs import Arrays, UserInputs
+from cleave.serving.summary.user_inputs import UserInputs
 from cleave.serving.summary.wire_format import KeptSummary
 
 NOT_FOUND, EXPIRED, ERROR = "not_found", "expired", "error"
@@ -174,7 +175,9 @@ class SummaryPolicy:
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
             for flight in flights:
-                self._land(flight, RunError(f"summary cache: {type(error).__name__}: {error}; see the server's log"))
+                self._land(
+                    flight, RequestFailedError(f"summary cache: {type(error).__name__}: {error}; see the server's log")
+                )
 
     async def _mark(self, flight: _Flight) -> None:
         """Once, before anything is encoded: a user may be forgotten at any time from here on."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cleave.builders.names import SUMMARY_STATUS, USER_ID, Status
+from cleave.serving.arrays import Array, Arrays
 from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.summary_format import SummaryFormat
-from cleave.serving.summary.user_inputs import Arrays, UserInputs
+from cleave.serving.summary.user_inputs import UserInputs
 
 MAX_USER_ID_BYTES = 512
 
@@ -51,7 +50,7 @@ class Summary:
     age_s: float
 
 
-def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], user_inputs: UserInputs, keys: Keys) -> list[Lookup]:
+def lookups_from_inputs(inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> list[Lookup]:
     """The users of one request from its tensors, [batch, ...] each; an empty user id is none.
 
     Raises:
@@ -78,7 +77,7 @@ def lookups_from_inputs(inputs: Mapping[str, NDArray[Any]], user_inputs: UserInp
     ]
 
 
-def user_ids_from_inputs(inputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
+def user_ids_from_inputs(inputs: Arrays) -> list[bytes]:
     """The user id of each row, [] where the request has none.
 
     Raises:
@@ -99,10 +98,10 @@ def _lookup(user_id: bytes, inputs: Arrays, user_inputs: UserInputs, keys: Keys)
     return Lookup(key, user_id, inputs, digest)
 
 
-def outputs_from_summaries(summaries: Sequence[Summary], summary_format: SummaryFormat) -> dict[str, NDArray[Any]]:
+def outputs_from_summaries(summaries: Sequence[Summary], summary_format: SummaryFormat) -> dict[str, Array]:
     """The tensors of an answer, [batch, ...] each; a batch of one is not copied."""
 
-    def joined(name: str) -> NDArray[Any]:
+    def joined(name: str) -> Array:
         rows = [summary.tensors[name] for summary in summaries]
         return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 

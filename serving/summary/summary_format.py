@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cleave.builders.names import SUMMARY_STATUS
+from cleave.builders.names import SUMMARY_STATUS, VARIABLE
+from cleave.serving.arrays import Arrays
 from cleave.serving.model_config import Config, dtype_of
-from cleave.serving.summary.user_inputs import Arrays
-
-VARIABLE = -1
 
 
 @dataclass(frozen=True)

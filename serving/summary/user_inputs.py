@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cleave.builders.names import USER_ID
+from cleave.serving.arrays import Array, Arrays
 from cleave.serving.errors import ModelError
 from cleave.serving.model_config import Config, dtype_of, named, signature_from_config
-
-Array = NDArray[Any]
-Arrays = Mapping[str, Array]
 
 DIGEST_BYTES = 32
 

@@ -14,8 +14,9 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 
 from cleave.builders.contract.dtypes import DTYPES
 from cleave.builders.names import CORRUPT, FOREIGN, Flaw
+from cleave.serving.arrays import Arrays
 from cleave.serving.summary.summary_format import SummaryFormat
-from cleave.serving.summary.user_inputs import DIGEST_BYTES, Arrays
+from cleave.serving.summary.user_inputs import DIGEST_BYTES
 
 FORMAT = 1
 _MAGIC = b"CLVS"

@@ -11,8 +11,9 @@ import triton_python_backend_utils as pb_utils
 
 from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import FORGET
-from cleave.serving.errors import InputError, RunError, ServingError
-from cleave.serving.summary.cache import Arrays, CacheAnswer, CacheRequest, SummaryCache
+from cleave.serving.arrays import Arrays
+from cleave.serving.errors import InputError, RequestFailedError, ServingError
+from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.metrics import METRICS, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
 from cleave.serving.summary.settings import CacheSettings
@@ -65,7 +66,7 @@ class TritonPythonModel:
     def failure(self, message: str) -> ServingError:
         """The encoder's refusal; Triton 2.51 tells a calling model its words and not its status."""
         ours = message.startswith(f"model {self.settings.encoder!r}: input ")
-        return InputError(message) if ours else RunError(message)
+        return InputError(message) if ours else RequestFailedError(message)
 
 
 def _code(error: ServingError) -> Any:

@@ -13,7 +13,14 @@ from tritonclient.grpc import model_config_pb2
 from cleave.builders.contract.signature import ServedAxis
 from cleave.builders.cut.cut import Cut
 from cleave.builders.names import SUMMARY_STATUS, USER_ID, model_name, model_names
-from cleave.builders.triton.configs import MAX_BATCH_SIZE, MODELS, base_configs, graph_models, signature_of, texts_of
+from cleave.builders.triton.configs import (
+    MAX_BATCH_SIZE,
+    REPOSITORY_MODELS,
+    base_configs,
+    graph_models,
+    signature_of,
+    texts_of,
+)
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.zoo import ZOO
 from tests.zoo_cuts import zoo_cut
@@ -56,7 +63,7 @@ def test_there_is_a_config_for_every_model_of_the_repository(cut: Cut) -> None:
 
 
 def test_the_names_that_servers_know_are_those_of_the_table() -> None:
-    assert sorted(model_name("small", model.name) for model in MODELS) == sorted(model_names("small"))
+    assert sorted(model_name("small", model.name) for model in REPOSITORY_MODELS) == sorted(model_names("small"))
 
 
 def test_texts_say_that_they_are_generated_and_are_the_same_each_time(small_cut: Cut) -> None:

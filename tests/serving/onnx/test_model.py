@@ -13,7 +13,7 @@ import pytest
 from cleave.builders.contract import manifest
 from cleave.builders.contract.manifest import ManifestError
 from cleave.serving.checked_files import checked_variable
-from cleave.serving.errors import InputError, ModelError, RunError
+from cleave.serving.errors import InputError, ModelError, RequestFailedError
 from cleave.serving.onnx.model import OnnxAnswer, OnnxModel, OnnxRequest
 from tests.serving import toy
 
@@ -110,7 +110,7 @@ def test_an_output_that_has_no_row_for_each_user_is_an_error_in_words(tmp_path: 
     model = OnnxModel(tmp_path / "lookup_whole", toy.triton_config(config))
     inputs: toy.Arrays = {"ids": np.zeros((2, 3), np.int64), "factors": np.ones((2, 3), np.float32)}
     (answer,) = model.run([OnnxRequest(inputs, ["found"])])
-    assert isinstance(answer, RunError)
+    assert isinstance(answer, RequestFailedError)
     assert "output 'found': expected 2 rows as the inputs have, got shape [3]" in str(answer)
 
 
@@ -118,7 +118,7 @@ def test_whatever_else_goes_wrong_is_an_answer(whole: OnnxModel, rng: np.random.
     (answer,) = whole.run(
         [OnnxRequest(toy.graph_inputs(toy.request(rng)) | {"history_items": np.array([["a"] * 4])}, ["scores"])]
     )
-    assert isinstance(answer, InputError | RunError)
+    assert isinstance(answer, InputError | RequestFailedError)
     assert str(answer).startswith("model 'toy_whole': ")
 
 

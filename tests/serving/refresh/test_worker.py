@@ -118,7 +118,7 @@ def test_users_with_new_events_are_encoded_with_their_whole_history(world: World
     world.happen("ann", 4, 40.0)
     run(worker)
     assert world.server.encoded[2:] == [(b"ann", [1, 3, 4])]
-    assert str(worker.progress) == "4 events, 0 left out, 3 users encoded, 0 times not"
+    assert str(worker.counts) == "4 events, 0 left out, 3 users encoded, 0 times not"
 
 
 def test_a_history_is_in_the_order_of_time_and_keeps_the_most_recent(world: World) -> None:
@@ -168,7 +168,7 @@ def test_workers_share_the_events(world: World, monkeypatch: pytest.MonkeyPatch)
         world.happen(f"user {item}", item, 1.0)
     for worker in workers * 2:
         worker.step(wait_s=0.001)
-    assert [worker.progress.events for worker in workers] == [14, 9, 7]
+    assert [worker.counts.events for worker in workers] == [14, 9, 7]
     assert sorted(world.server.encoded) == sorted((f"user {item}".encode(), [item]) for item in range(30))
 
 
@@ -275,7 +275,7 @@ def test_what_was_not_kept_is_tried_again(world: World) -> None:
     world.clock.now += 2
     run(worker)
     assert world.server.encoded == [(b"ann", [1])] * 2
-    assert (worker.progress.encoded, worker.progress.failed) == (1, 1)
+    assert (worker.counts.encoded, worker.counts.failed) == (1, 1)
 
 
 def test_a_server_that_keeps_nothing_is_said(world: World) -> None:
@@ -323,7 +323,7 @@ def test_events_that_cannot_be_used_are_left_out(world: World) -> None:
     world.happen("ann", 2, 2.0, {"more": "ignored"})
     run(worker)
     assert world.server.encoded == [(b"ann", [2])]
-    assert worker.progress.left_out == 4
+    assert worker.counts.left_out == 4
     assert world.connection.xpending("events", "toy")["pending"] == 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cleave.serving.errors import InputError, RunError
+from cleave.serving.errors import InputError, RequestFailedError
 from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import ENCODED, LOOKUPS, Samples, Sums
@@ -99,7 +99,7 @@ def test_an_answer_that_cannot_be_made_is_an_error(caller: Caller) -> None:
     caller.cache._loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
 
     def refuse(answer: CacheAnswer) -> None:
-        if not isinstance(answer, RunError):
+        if not isinstance(answer, RequestFailedError):
             raise OSError("no room")
         caller.answers.put(answer)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cleave.serving.errors import InputError, RunError
+from cleave.serving.errors import InputError, RequestFailedError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODED, LOOKUPS, Recorder
 from cleave.serving.summary.policy import SummaryNotFoundError, SummaryPolicy
 from cleave.serving.summary.request import Lookup, Summary
@@ -226,7 +226,7 @@ async def test_an_encoder_that_answers_nonsense_fails_requests_and_nothing_else(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     policy = SummaryPolicy(world.store, nonsense, USER_INPUTS, world.recorder, max_age_s=1, max_batch_size=1)
     for _ in range(2):
-        with pytest.raises(RunError, match="summary cache: IndexError"):
+        with pytest.raises(RequestFailedError, match="summary cache: IndexError"):
             await policy.answers([[lookup("ann", [1])]])[0]
     assert [type(context["exception"]) for context in reported] == [IndexError, IndexError]
     assert not world.store.values
