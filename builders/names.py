@@ -105,6 +105,12 @@ SUMMARY: Final = "summary"
 OUTPUT: Final = "output"
 
 Role = Literal["user", "request", "candidate", "summary", "output"]
+
+PaddingSide = Literal["left", "right"]
+LEFT: Final = "left"
+RIGHT: Final = "right"
+PADDING_SIDES: tuple[PaddingSide, ...] = (LEFT, RIGHT)
+"""Where the padding of an axis stands: in front of the rows of a user, or behind them."""
 """What a tensor is to a ranker: kept across requests, sent with each of them, one row per candidate, kept by the
 summary cache, or computed."""
 

@@ -15,7 +15,8 @@ from cleave.builders.cut.item_catalogue import read_catalogue
 from cleave.builders.cut.item_table import id_tensor, with_item_table
 from cleave.builders.cut.narrow import narrowed, rounded_cut
 from cleave.builders.cut.proof.item_table import check_item_table
-from cleave.builders.cut.proof.prove import Case, prove, referee_of
+from cleave.builders.cut.proof.prove import prove, referee_of
+from cleave.builders.cut.proof.report import Proof
 from cleave.builders.load import described_weights, load_ranker
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 
@@ -60,7 +61,7 @@ class Build:
     """A cut that is proven, ready to be written."""
 
     cut: Cut
-    cases: tuple[Case, ...]
+    proof: Proof
     weights: str
     """Where they come from."""
     num_table_items: int | None = None
@@ -83,9 +84,11 @@ def build(
     ranker = load_ranker(options.name, options.sizes)
     progress(f"{ranker.name}: exporting and cutting")
     cut = cut_ranker(ranker)
-    progress(f"{ranker.name}: proving that the parts equal the whole")
+    progress(f"{ranker.name}: proving that what is served scores as the module does")
     referee = referee_of(cut, options.tolerance)
-    cases = tuple(prove(cut, referee=referee))
+    proof = prove(cut, referee=referee)
+    for warning in proof.warnings:
+        progress(f"warning: {warning}")
     num_items = None
     if options.catalogue is not None:
         progress(f"{ranker.name}: running the item tower over the catalogue")
@@ -97,7 +100,7 @@ def build(
     weights = described_weights(options.name, options.sizes)
     narrow = narrowed(cut, options.precision, options.summary_dtype)
     if narrow is cut:
-        return Build(cut, cases, weights, num_items)
+        return Build(cut, proof, weights, num_items)
     progress(f"{ranker.name}: comparing scores with those of float32")
     sizes = cut.ranker.sizes("opt")
     kept = Narrowed(
@@ -105,7 +108,7 @@ def build(
         score_difference=_score_difference(cut, narrow),
         test_auc=evaluate(cut, narrow),
     )
-    return Build(narrow, cases, weights, num_items, kept)
+    return Build(narrow, proof, weights, num_items, kept)
 
 
 def cut_as_configured(options: BuildOptions) -> Cut:

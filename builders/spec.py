@@ -11,7 +11,7 @@ import numpy as np
 
 from cleave.builders.contract.dtypes import RANKER_DTYPES
 from cleave.builders.errors import SpecError
-from cleave.builders.names import BATCH, SUMMARY_STATUS, USER_ID, Role
+from cleave.builders.names import BATCH, PADDING_SIDES, RIGHT, SUMMARY_STATUS, USER_ID, PaddingSide, Role
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +38,19 @@ class Axis:
 
     `min`, `opt` and `max` bound the sizes that are served, as an optimization profile does; `opt` is the size to be
     fast at. Padding to `buckets` is what lets requests of different sizes share a batch.
+
+    Args:
+        padding_side: where padding stands, as in `torch.nn.utils.rnn.pad_sequence`: "right" is behind the rows of a
+            user, "left" is in front of them, for modules that read the last rows of an axis.
+        min_real: the fewest rows that are not padding. 0 allows an empty history; clients refuse to send fewer.
     """
 
     name: str
     min: int
     opt: int
     max: int
+    padding_side: PaddingSide = RIGHT
+    min_real: int = 0
 
     def __post_init__(self) -> None:
         _check_name("Axis", self.name)
@@ -58,6 +65,14 @@ class Axis:
             raise SpecError(
                 f"{where}.opt: expected between min={self.min} and max={self.max}, got {self.opt}; move it inside"
             )
+        if self.padding_side not in PADDING_SIDES:
+            raise SpecError(
+                f"{where}.padding_side: expected one of {', '.join(PADDING_SIDES)}, got {self.padding_side!r}; choose "
+                "the side on which the module expects padding"
+            )
+        _check_count(f"{where}.min_real", self.min_real, 0)
+        if self.min_real > self.max:
+            raise SpecError(f"{where}.min_real: expected at most max={self.max}, got {self.min_real}; lower it")
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -218,6 +233,19 @@ class Ranker:
                         f"{where}.{role}: tensor {tensor.name!r} has axes {tensor.axes!r}, expected the candidate axis "
                         "first; put the Axis that counts candidates in front"
                     )
+        self._check_candidate_axis(where)
+
+    def _check_candidate_axis(self, where: str) -> None:
+        """A list has at least one candidate, and padding behind it, as each is scored whatever stands beside it."""
+        axis = self.candidate_axis
+        default = Axis(axis.name, axis.min, axis.opt, axis.max)
+        for option in ("padding_side", "min_real"):
+            got, expected = getattr(axis, option), getattr(default, option)
+            if got != expected:
+                raise SpecError(
+                    f"{where}.candidate: axis {axis.name!r}: {option}: expected {expected!r}, as this axis counts "
+                    f"candidates, got {got!r}; leave it out"
+                )
 
     def _first_candidate_axis(self) -> Axis | int | None:
         first = self.candidate[0].axes

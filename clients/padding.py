@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cleave.builders.names import CANDIDATE, HIT, SUMMARY_STATUS
+from cleave.builders.names import CANDIDATE, HIT, LEFT, SUMMARY_STATUS
 from cleave.clients.errors import ServerError
 from cleave.clients.signature import Axis, ModelSignature, Tensor
 from cleave.clients.validation import Array, UserId, sizes_of
@@ -19,8 +19,16 @@ def padded(tensor: Tensor, array: Array) -> Array:
     if shape == array.shape:
         return array
     larger = np.full(shape, tensor.pad, tensor.dtype)
-    larger[tuple(slice(size) for size in array.shape)] = array
+    larger[_real_rows(tensor, shape, array.shape)] = array
     return larger
+
+
+def _real_rows(tensor: Tensor, shape: Sequence[int], real: Sequence[int]) -> tuple[slice, ...]:
+    """Where the rows of a user, of shape `real`, stand in a padded array of `shape`."""
+    return tuple(
+        slice(size - count, size) if isinstance(axis, Axis) and axis.padding_side == LEFT else slice(count)
+        for axis, size, count in zip(tensor.axes, shape, real, strict=True)
+    )
 
 
 def slices(signature: ModelSignature, sizes: Mapping[str, int], micro_batch: int | None = None) -> list[slice]:
@@ -104,9 +112,10 @@ def outputs_from_answers(
 
     def rows(tensor: Tensor, answer: Mapping[str, Array], part: slice) -> Array:
         real = sizes | {axis.name: part.stop - part.start}
-        kept = tuple(slice(real[each.name]) if isinstance(each, Axis) else slice(None) for each in tensor.axes)
-        array: Array = answer[tensor.name][0][kept]
-        return array
+        padded_rows: Array = answer[tensor.name][0]
+        shape = [real[each.name] if isinstance(each, Axis) else each for each in tensor.axes]
+        kept: Array = padded_rows[_real_rows(tensor, padded_rows.shape, shape)]
+        return kept
 
     return {
         name: np.concatenate([rows(tensor, answer, part) for answer, part in zip(answers, parts, strict=True)])

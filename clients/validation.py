@@ -36,7 +36,7 @@ def arrays_for_rank(
     sizes = sizes_of(signature, arrays)
     if sizes[candidate_axis.name] == 0:
         raise InvalidRequestError(f"{signature.model}: candidates: expected at least 1, got none; skip the call")
-    _check_longest(signature, {name: size for name, size in sizes.items() if name != candidate_axis.name})
+    _check_lengths(signature, {name: size for name, size in sizes.items() if name != candidate_axis.name})
     return arrays
 
 
@@ -47,7 +47,7 @@ def arrays_for_warm(signature: ModelSignature, user_id: UserId, history: Inputs)
         InvalidRequestError: anything that the signature does not allow.
     """
     arrays = _arrays_by_role(signature, {"history": history}, user_id)
-    _check_longest(signature, sizes_of(signature, arrays))
+    _check_lengths(signature, sizes_of(signature, arrays))
     return arrays
 
 
@@ -187,12 +187,18 @@ def sizes_of(signature: ModelSignature, arrays: Mapping[str, Array], batched: bo
     return {name: size for name, (size, _) in sizes.items()}
 
 
-def _check_longest(signature: ModelSignature, sizes: Mapping[str, int]) -> None:
-    for name, axis in _axes(signature).items():
-        if sizes.get(name, 0) > axis.max:
+def _check_lengths(signature: ModelSignature, sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        axis = _axes(signature)[name]
+        if size > axis.max:
             raise InvalidRequestError(
-                f"{signature.model}: axis {name}: expected at most {axis.max}, got {sizes[name]}; "
+                f"{signature.model}: axis {name}: expected at most {axis.max}, got {size}; "
                 f"cut it to {axis.max} (a history: to its most recent events)"
+            )
+        if size < axis.min_real:
+            raise InvalidRequestError(
+                f"{signature.model}: axis {name}: expected at least {axis.min_real}, got {size}, for which the model "
+                "has no scores; rank such a user in another way"
             )
 
 

@@ -92,9 +92,7 @@ def _build(name: str, folder: Path) -> Cut:
     _show(command)
     built = build(BuildOptions(name), progress=lambda line: print(line, file=sys.stderr))
     fingerprint = write_repository(built.cut, folder, shlex.join(["cleave", *command]), weights=built.weights)
-    longest = ", ".join(f"{axis} {size:,}" for axis, size in built.cases[-1].sizes.items())
-    difference = max(case.difference for case in built.cases)
-    print(f"The parts give the scores of the whole, up to {longest}: largest difference {difference:.2g}.")
+    print("\n".join(built.proof.lines()))
     print(f"Built {built.cut.ranker.name} {fingerprint[:12]} in {folder}.")
     return built.cut
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cleave.builders.contract.records import record_from_json
-from cleave.builders.names import OUTPUT, Role
+from cleave.builders.names import OUTPUT, RIGHT, PaddingSide, Role
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class ServedAxis:
     opt: int
     max: int
     buckets: tuple[int, ...]
+    padding_side: PaddingSide = RIGHT
+    min_real: int = 0
 
     def __post_init__(self) -> None:
         if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[-1] != self.max:
@@ -31,6 +33,12 @@ class ServedAxis:
     def bucket(self, size: int) -> int:
         """The smallest bucket that holds `size`, which is at most `max`."""
         return next(bucket for bucket in self.buckets if bucket >= size)
+
+
+def _unusual(axis: ServedAxis) -> dict[str, str | int]:
+    """What few axes have, and is not written for others."""
+    side = {} if axis.padding_side == RIGHT else {"padding_side": axis.padding_side}
+    return {**side, **({"min_real": axis.min_real} if axis.min_real else {})}
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Signature:
         """The text of the parameter."""
         written = {
             "axes": {
-                name: {"min": axis.min, "opt": axis.opt, "max": axis.max, "buckets": axis.buckets}
+                name: {"min": axis.min, "opt": axis.opt, "max": axis.max, "buckets": axis.buckets, **_unusual(axis)}
                 for name, axis in self.axes.items()
             },
             "inputs": {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cleave.builders.names import BATCH
+from cleave.builders.names import BATCH, RIGHT, PaddingSide
 from cleave.builders.spec import Axis, Ranker, Tensor
 
 AnyArray = NDArray[Any]
@@ -30,16 +30,20 @@ def draw_inputs(
 
     Args:
         sizes: the size of every axis by name.
-        padded: end every user's rows with padding of a random length, from none of an axis to all of it.
+        padded: give every user a random number of real rows, from the fewest of an axis to all of it; the rest is
+            padding.
     """
-    lengths = {axis.name: rng.integers(0, sizes[axis.name] + 1, batch) for axis in ranker.axes}
+    lengths = {
+        axis.name: rng.integers(min(axis.min_real, sizes[axis.name]), sizes[axis.name] + 1, batch)
+        for axis in ranker.axes
+    }
     arrays = {}
     for tensor in ranker.inputs:
         array = _draw(tensor, (batch, *tensor.shape(sizes)), rng)
         if padded:
             for place, axis in enumerate(tensor.axes):
                 if isinstance(axis, Axis):
-                    array = pad_tail(array, place + 1, lengths[axis.name], tensor.pad)
+                    array = with_padding(array, place + 1, lengths[axis.name], tensor.pad, axis.padding_side)
         arrays[tensor.name] = array
     return arrays
 
@@ -49,15 +53,23 @@ def _draw(tensor: Tensor, shape: tuple[int, ...], rng: np.random.Generator) -> A
         return rng.integers(0, 2, shape).astype(np.bool_)
     if tensor.dtype.startswith("float"):
         return rng.standard_normal(shape).astype(tensor.numpy_dtype)
-    return rng.integers(0, tensor.high or SAFEST_HIGH, shape).astype(tensor.numpy_dtype)
+    high = tensor.high or SAFEST_HIGH
+    ids: AnyArray = rng.integers(0, high, shape).astype(tensor.numpy_dtype)
+    if any(isinstance(axis, Axis) and axis.min_real for axis in tensor.axes):
+        # A row that holds the pad value is none to a mask, and so many have to be real.
+        ids = np.where(ids == tensor.pad, np.array((int(tensor.pad) + 1) % high, ids.dtype), ids)
+    return ids
 
 
-def pad_tail(array: AnyArray, axis: int, lengths: NDArray[np.int64], pad: float) -> AnyArray:
-    """`array` with `pad` along `axis` from each row's length on."""
-    beyond = np.arange(array.shape[axis]) >= lengths[:, None]
+def with_padding(
+    array: AnyArray, axis: int, lengths: NDArray[np.int64], pad: float, side: PaddingSide = RIGHT
+) -> AnyArray:
+    """`array` `[batch, ...]` with `pad` along `axis` on one side of as many rows as each user's length says."""
+    count = array.shape[axis]
+    real = np.arange(count) < lengths[:, None] if side == RIGHT else np.arange(count) >= count - lengths[:, None]
     shape = [1] * array.ndim
-    shape[0], shape[axis] = beyond.shape
-    return np.where(beyond.reshape(shape), np.array(pad, array.dtype), array)
+    shape[0], shape[axis] = real.shape
+    return np.where(real.reshape(shape), array, np.array(pad, array.dtype))
 
 
 def repeated_for_candidates(ranker: Ranker, inputs: Arrays) -> Arrays:

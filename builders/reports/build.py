@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cleave.builders.contract.engine_record import EngineRecord
-from cleave.builders.cut.proof.prove import Case
+from cleave.builders.cut.proof.report import Proof
 from cleave.builders.formatting import byte_quantity
 from cleave.builders.pipeline import Build, Narrowed
 from cleave.builders.targets.target import BuiltEngine
@@ -40,7 +40,7 @@ class BuildReport:
     fingerprint: str
     repository: str
     models: tuple[str, ...]
-    parity: tuple[Case, ...]
+    proof: Proof
     weights: str
     """Where they come from."""
     num_table_items: int | None
@@ -58,9 +58,7 @@ class BuildReport:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        for case in self.parity:
-            at = ", ".join(f"{axis} {size}" for axis, size in case.sizes.items())
-            yield f"parity: batch {case.batch}, {at}: largest difference {case.difference:.2g}"
+        yield from self.proof.lines()
         yield f"weights: {self.weights}"
         if self.num_table_items is not None:
             yield f"item table: {self.num_table_items:,} items, scores as without it"
@@ -84,7 +82,7 @@ def build_report(
         fingerprint=fingerprint,
         repository=str(repository),
         models=tuple(models),
-        parity=built.cases,
+        proof=built.proof,
         weights=built.weights,
         num_table_items=built.num_table_items,
         narrowed=built.narrowed,

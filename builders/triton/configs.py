@@ -188,7 +188,10 @@ def _signature(model: RepositoryModel, ranker: Ranker, tensors: _Tensors) -> Sig
     inputs, outputs = _joined(model.inputs, tensors), _joined(model.outputs, tensors)
     # A summary may have an axis that no other tensor of the model has: its sizes are not for clients to choose.
     names = [axis for tensor in inputs + outputs if tensor.served.role != SUMMARY for axis in tensor.served.axes]
-    limits = {axis.name: ServedAxis(axis.min, axis.opt, axis.max, axis.buckets) for axis in ranker.axes}
+    limits = {
+        axis.name: ServedAxis(axis.min, axis.opt, axis.max, axis.buckets, axis.padding_side, axis.min_real)
+        for axis in ranker.axes
+    }
     return Signature(
         axes={name: limits[name] for name in dict.fromkeys(names) if isinstance(name, str)},
         inputs={tensor.name: tensor.served for tensor in inputs},

@@ -121,10 +121,10 @@ def _sizes(
 
 
 def _size(ranker: Ranker, axis: Axis, length: Length, rng: np.random.Generator) -> int:
-    size = length.draw(rng)
-    if not axis.min <= size <= axis.max:
+    size, least = length.draw(rng), max(axis.min, axis.min_real)
+    if not least <= size <= axis.max:
         raise PerfError(
-            f"workload: {axis.name}: expected {axis.min} to {axis.max}, which {ranker.name} takes, got {size}; leave "
+            f"workload: {axis.name}: expected {least} to {axis.max}, which {ranker.name} takes, got {size}; leave "
             "the model out with --models, or change the workload"
         )
     return size

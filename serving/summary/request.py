@@ -54,7 +54,7 @@ def lookups_from_inputs(inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> 
     """The users of one request from its tensors, [batch, ...] each; an empty user id is none.
 
     Raises:
-        InputError: neither a user id nor user inputs, or not all user inputs.
+        InputError: neither a user id nor user inputs, not all user inputs, or fewer rows than the model takes.
     """
     names = user_inputs.names
     missing = [name for name in names if name not in inputs]
@@ -93,6 +93,7 @@ def user_ids_from_inputs(inputs: Arrays) -> list[bytes]:
 
 
 def _lookup(user_id: bytes, inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> Lookup:
+    user_inputs.check_real_rows(inputs)
     digest = user_inputs.digest(inputs)
     key = keys.of_user(user_id) if user_id else keys.of_digest(digest)
     return Lookup(key, user_id, inputs, digest)

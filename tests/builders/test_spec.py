@@ -16,6 +16,7 @@ from cleave.builders.errors import BuilderError, SpecError
 
 HISTORY = Axis("history", min=1, opt=256, max=4096)
 CANDIDATES = Axis("candidates", min=1, opt=512, max=8192)
+LISTED = dataclasses.replace(CANDIDATES, padding_side="left")
 EVENTS = Tensor("events", "int64", (HISTORY,))
 ITEMS = Tensor("items", "int64", (CANDIDATES,))
 SCORES = Tensor("scores", "float32", (CANDIDATES,))
@@ -49,6 +50,9 @@ def tensor(**changes: Any) -> Tensor:
         (lambda: axis(min=0), "Axis 'history'.min: expected a whole number of at least 1, got 0; correct the number"),
         (lambda: axis(max=2.5), "Axis 'history'.max: expected a whole number of at least 1, got 2.5; correct"),
         (lambda: axis(opt=True), "Axis 'history'.opt: expected a whole number of at least 1, got True; correct"),
+        (lambda: axis(padding_side="front"), "Axis 'history'.padding_side: expected one of left, right, got 'front'; "),
+        (lambda: axis(min_real=-1), "Axis 'history'.min_real: expected a whole number of at least 0, got -1; correct"),
+        (lambda: axis(min_real=4), "Axis 'history'.min_real: expected at most max=3, got 4; lower it"),
         (lambda: axis(name="my axis"), "Axis.name: expected an identifier, got 'my axis'; use letters, digits and"),
         (lambda: axis(name="batch"), "Axis 'batch'.name: 'batch' is the axis that is never written; choose another"),
         (lambda: tensor(name="2nd"), "Tensor.name: expected an identifier, got '2nd'; use letters, digits and"),
@@ -120,6 +124,11 @@ def test_wrong_axes_and_tensors_are_refused(make: Callable[[], object], message:
         (
             {"request": (tensor(name="context"),)},
             "Ranker 'model'.request: tensor 'context' shares axis 'history' with a user tensor, expected an axis of",
+        ),
+        (
+            {"candidate": (tensor(name="items", axes=(LISTED,)),), "output": (tensor(name="scores", axes=(LISTED,)),)},
+            "Ranker 'model'.candidate: axis 'candidates': padding_side: expected 'right', as this axis counts "
+            "candidates, got 'left'; leave it out",
         ),
         ({"boundary": ("1",)}, "Ranker 'model'.boundary: no submodule '1'; its submodules are 0; name one of them"),
         ({"boundary": "0"}, "Ranker 'model'.boundary: expected a tuple, got '0'; write (name,) with the comma"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from cleave.clients.errors import ServerError
 from cleave.clients.padding import arrays_from_answer, outputs_from_answers, padded, requests_from_arrays, slices
+from cleave.clients.signature import Axis, ModelSignature, Tensor
 from cleave.clients.validation import arrays_for_rank, sizes_of
 from tests.clients.fake_triton import (
     CANDIDATE_BUCKETS,
@@ -87,6 +90,49 @@ def test_an_empty_history_is_all_padding() -> None:
     (request,) = requests_of(given_arguments)
     assert request["visits"].dtype == np.int64
     assert request["visits"].tolist() == [[VISIT_PAD] * HISTORY_BUCKETS[0]]
+
+
+def on_the_left(signature: ModelSignature) -> ModelSignature:
+    """The same with the padding of the history in front of it."""
+
+    def turned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: dataclasses.replace(
+                tensor,
+                axes=tuple(
+                    dataclasses.replace(axis, padding_side="left")
+                    if isinstance(axis, Axis) and axis != signature.candidate_axis
+                    else axis
+                    for axis in tensor.axes
+                ),
+            )
+            for name, tensor in tensors.items()
+        }
+
+    return dataclasses.replace(signature, inputs=turned(signature.inputs), outputs=turned(signature.outputs))
+
+
+@pytest.mark.parametrize("num_visits", [0, 1, HISTORY_BUCKETS[0] - 1, HISTORY_BUCKETS[0], HISTORY_BUCKETS[0] + 1])
+def test_padding_stands_where_the_axis_says(num_visits: int) -> None:
+    left = on_the_left(SIGNATURE)
+    arrays = arrays_for_rank(left, arguments(3, num_visits))
+    (request,) = requests_from_arrays(left, arrays, slices(left, sizes_of(left, arrays)))
+    visits = request["visits"][0]
+    padding = len(visits) - num_visits
+    assert (visits[:padding] == VISIT_PAD).all()
+    np.testing.assert_array_equal(visits[padding:], arrays["visits"])
+    np.testing.assert_array_equal(request["items"][0, :3], arrays["items"])
+
+
+def test_rows_of_an_output_are_taken_from_where_the_padding_is_not() -> None:
+    left = on_the_left(SIGNATURE)
+    history = next(axis for axis in left.inputs["visits"].axes if isinstance(axis, Axis))
+    weights = Tensor("weights", np.dtype("float32"), (left.candidate_axis, history), "output")
+    signature = dataclasses.replace(left, outputs={"weights": weights})
+    answer = np.arange(4 * 16, dtype=np.float32).reshape(1, 4, 16)
+    sizes = {left.candidate_axis.name: 3, history.name: 5}
+    outputs = outputs_from_answers(signature, sizes, [{"weights": answer}], [slice(0, 3)])
+    np.testing.assert_array_equal(outputs["weights"], answer[0, :3, 11:])
 
 
 def test_an_array_of_bucket_size_is_not_copied() -> None:

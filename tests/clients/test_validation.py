@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -11,9 +12,11 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
 from cleave.clients.errors import InvalidRequestError
+from cleave.clients.signature import signature_from_served
 from cleave.clients.validation import array_from_value, arrays_for_infer, arrays_for_rank
 from tests.clients.fake_triton import MAX_BATCH, MAX_HISTORY
-from tests.clients.toy import arguments, signature
+from tests.clients.fake_triton import SIGNATURE as TOY
+from tests.clients.toy import arguments, served, signature
 
 SIGNATURE = signature()
 
@@ -122,6 +125,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_wrong_arguments_of_rank(given_arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"^{re.escape(message)}"):
         arrays_for_rank(SIGNATURE, given_arguments)
+
+
+def test_a_user_with_fewer_rows_than_the_model_has_scores_for() -> None:
+    published = copy.deepcopy(TOY)
+    published["axes"]["history"]["min_real"] = 2
+    asked = signature_from_served("toy_uncached", served(published))
+    arrays_for_rank(asked, arguments(2, 2))
+    with pytest.raises(InvalidRequestError, match=r"^toy_uncached: axis history: expected at least 2, got 1, for"):
+        arrays_for_rank(asked, arguments(2, 1))
 
 
 BATCH: dict[str, Any] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +24,15 @@ FACTOR = 4
 LAST_DIGITS = 8 * float(np.finfo(np.float32).epsneg)
 """Of the largest score, always allowed: what scores far from zero lose by being written down."""
 
+NUM_HEARD = 16
+"""Inputs whose scores in float64 are remembered: users of a batch are compared in several ways."""
+
 SAMPLED_USERS, LONGEST_SAMPLE = 8, 32
 """Over which the usual spread is taken: users, and the size of each axis where its `opt` is larger."""
+
+
+Rows = Callable[[Arrays], Arrays]
+"""From the outputs of a module, by name, to what is compared of them."""
 
 
 class ParityError(CheckError):
@@ -82,6 +91,7 @@ class Referee:
         self._ceiling = MOST[precision]
         self._double = DoubleModule(ranker)
         self._usual: dict[str, float] | None = None
+        self._heard: deque[tuple[Arrays, tuple[Arrays | None, Arrays]]] = deque(maxlen=NUM_HEARD)
 
     @property
     def refusal(self) -> str | None:
@@ -103,13 +113,14 @@ class Referee:
             raise ParityError(f"{where}: {found.disagreement}; {remedy}")
         return found.difference
 
-    def agreement(self, inputs: Arrays, expected: Arrays, got: Arrays) -> Agreement:
+    def agreement(self, inputs: Arrays, expected: Arrays, got: Arrays, rows: Rows | None = None) -> Agreement:
         """How far outputs are apart.
 
         Args:
             inputs: of the module, for which it gives outputs of the shapes of `expected`.
             expected: the outputs of the module, or what was found equal to them, by name.
             got: what is in question.
+            rows: what of the module's outputs for these inputs is compared, where that is not all as it is.
         """
         largest = 0.0
         for name, values in expected.items():
@@ -118,7 +129,7 @@ class Referee:
             scores = _Scores(values, self._usual_spread(name))
             apart, allowed, said = scores.distance(got[name]), self.tolerance or LEAST, ""
             if self.tolerance is None and scores.is_beyond(apart, allowed):
-                apart, allowed, said = self._hear_float64(name, scores, inputs, got[name], apart)
+                apart, allowed, said = self._hear_float64(name, scores, inputs, got[name], apart, rows or _as_it_is)
             if scores.is_beyond(apart, allowed):
                 return Agreement(scores.in_spreads(apart), scores.words(name, got[name], apart, allowed) + said)
             self.most_allowed = max(self.most_allowed, allowed)
@@ -127,17 +138,26 @@ class Referee:
         return Agreement(largest, None)
 
     def _hear_float64(
-        self, name: str, scores: _Scores, inputs: Arrays, got: AnyArray, apart: AnyArray
+        self, name: str, scores: _Scores, inputs: Arrays, got: AnyArray, apart: AnyArray, rows: Rows
     ) -> tuple[AnyArray, float, str]:
         """Distances to whatever is nearest of torch and float64, what is allowed, and what to say of it."""
-        exact = self._double(inputs)
+        exact, single = self._both(inputs)
         if exact is None:
             return apart, self._ceiling, f" (the module does not run in float64: {self.refusal})"
-        of_float64 = _Scores(np.where(scores.finite, exact[name], np.inf), scores.usual)
-        own = scores.in_spreads(of_float64.distance(torch_outputs(self._ranker, inputs)[name]))
+        of_float64 = _Scores(np.where(scores.finite, rows(exact)[name], np.inf), scores.usual)
+        own = scores.in_spreads(of_float64.distance(rows(single)[name]))
         nearest = np.minimum(apart, of_float64.distance(got))
         allowed = min(max(FACTOR * own, LEAST), self._ceiling)
         return nearest, allowed, f", as torch is {own:.2g} from float64"
+
+    def _both(self, inputs: Arrays) -> tuple[Arrays | None, Arrays]:
+        """What the module gives in float64, if anything, and as it is; kept for the next times it is asked for."""
+        for asked, answer in self._heard:
+            if asked is inputs:
+                return answer
+        answer = self._double(inputs), torch_outputs(self._ranker, inputs)
+        self._heard.append((inputs, answer))
+        return answer
 
     def _usual_spread(self, name: str) -> float:
         if self._usual is None:
@@ -146,6 +166,10 @@ class Referee:
             outputs = torch_outputs(self._ranker, sample)
             self._usual = {each: _Scores(values, 0.0).spread for each, values in outputs.items()}
         return self._usual[name]
+
+
+def _as_it_is(outputs: Arrays) -> Arrays:
+    return outputs
 
 
 class _Scores:

@@ -21,7 +21,6 @@ from polygraphy.logger import G_LOGGER
 from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.contract.engine_record import Bounds, holds
 from cleave.builders.contract.manifest import Manifest
-from cleave.builders.cut.proof.prove import cases_of
 from cleave.builders.errors import CheckError
 from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE, model_name
@@ -115,7 +114,7 @@ def onnx_runner(model: onnx.ModelProto) -> Any:
 
 
 def cases_for(ranker: Ranker, engines: Sequence[TestedEngine], seed: int = 0) -> list[EngineCase]:
-    """The inputs that prove a cut, as far as the engines take so many users at once, with their summaries."""
+    """Random inputs at the sizes of `cases_of`, as far as the engines take so many users at once, with summaries."""
     graphs = {engine.name: engine.model for engine in engines}
     whole, encoder = graphs[model_name(ranker.name, WHOLE)], graphs[model_name(ranker.name, HISTORY_ENCODER)]
     most = min(max(profile[BATCH][1] for profile in engine.profiles) for engine in engines)
@@ -128,6 +127,17 @@ def cases_for(ranker: Ranker, engines: Sequence[TestedEngine], seed: int = 0) ->
         inputs = {name: array[:, None] if array.ndim == 1 else array for name, array in drawn.items()}
         cases.append(EngineCase({BATCH: users, **sizes}, inputs | encode(inputs)))
     return cases
+
+
+def cases_of(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
+    """All axes at min, at opt and at max: one user without padding, and several with, where the shapes are small."""
+    return [
+        (1, ranker.sizes("min")),
+        (3, ranker.sizes("min")),
+        (1, ranker.sizes("opt")),
+        (2, ranker.sizes("opt")),
+        (1, ranker.sizes("max")),
+    ]
 
 
 def verify_engines(engines: Sequence[TestedEngine], cases: Sequence[EngineCase]) -> Iterator[Verified]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cleave.builders.contract.records import RecordError
 from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
+from cleave.builders.names import PADDING_SIDES
 
 PUBLISHED: dict[str, Any] = {
     "axes": {"history": {"min": 1, "opt": 20, "max": 64, "buckets": [16, 32, 64]}},
@@ -37,7 +38,12 @@ SIGNATURE = Signature(
 )
 
 names = st.text(st.characters(categories=["Ll"]), min_size=1)
-axes = st.sets(st.integers(1, 10_000), min_size=1).map(sorted).map(lambda b: ServedAxis(1, b[0], b[-1], tuple(b)))
+axes = st.builds(
+    lambda buckets, side, min_real: ServedAxis(1, buckets[0], buckets[-1], tuple(buckets), side, min_real),
+    st.sets(st.integers(1, 10_000), min_size=1).map(sorted),
+    st.sampled_from(PADDING_SIDES),
+    st.integers(0, 5),
+)
 shapes = st.lists(names | st.integers(1, 100)).map(tuple)
 tensors = st.builds(
     ServedTensor,
@@ -56,6 +62,12 @@ signatures = st.builds(
 
 def test_the_text_is_the_contract() -> None:
     assert SIGNATURE.to_json() == json.dumps(PUBLISHED)
+
+
+def test_an_axis_that_is_not_as_most_are_says_so() -> None:
+    axis = ServedAxis(1, 20, 64, (16, 32, 64), "left", 1)
+    published = json.loads(Signature({"history": axis}, {}, {}).to_json())["axes"]["history"]
+    assert published == {**PUBLISHED["axes"]["history"], "padding_side": "left", "min_real": 1}
 
 
 @given(signatures)

@@ -42,10 +42,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [
         "din: exporting and cutting",
-        "din: proving that the parts equal the whole",
+        "din: proving that what is served scores as the module does",
     ]
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[:-1]] == ["parity"] * 5
+    assert lines[0].startswith("proof: ")
     assert lines[-1].startswith("built din ")
     return folder / "repository"
 
@@ -113,8 +113,7 @@ def test_of_din_only_the_ids_are_kept() -> None:
 def test_models_as_others_write_them_are_cut_and_proven(name: str) -> None:
     cut = foreign_cut(name)
     assert all(tensor.high for tensor in cut.ranker.inputs)
-    cases = prove(cut)
-    assert max(case.difference for case in cases) < 1e-5
+    assert prove(cut).difference < 1e-5
     assert cut.flops["history_encoder"].uncounted == ()
 
 

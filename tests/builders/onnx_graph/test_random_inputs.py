@@ -1,4 +1,4 @@
-"""Random inputs: within the spec, padded at the end, and the same user for every candidate."""
+"""Random inputs: within the spec, padded on one side, and the same user for every candidate."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from cleave.builders import Tensor
-from cleave.builders.onnx_graph.random_inputs import batch_and_sizes, draw_inputs, pad_tail, repeated_for_candidates
-from tests.builders.graphs import NUM_IDS, ranker
+from cleave.builders.names import PADDING_SIDES, RIGHT, PaddingSide
+from cleave.builders.onnx_graph.random_inputs import (
+    batch_and_sizes,
+    draw_inputs,
+    repeated_for_candidates,
+    with_padding,
+)
+from tests.builders.graphs import HISTORY, NUM_IDS, ranker
 
 SIZES = {"history": 7, "candidates": 5}
 
@@ -47,11 +53,22 @@ def test_padding_ends_every_users_rows_at_one_length_for_all_tensors_of_an_axis(
 
 
 @pytest.mark.parametrize(("length", "expected"), [(0, [9, 9, 9]), (1, [1, 9, 9]), (3, [1, 1, 1])])
-def test_the_tail_is_what_follows_the_length(length: int, expected: list[int]) -> None:
+@pytest.mark.parametrize("side", PADDING_SIDES)
+def test_padding_stands_on_its_side_of_the_real_rows(side: PaddingSide, length: int, expected: list[int]) -> None:
     ones = np.ones((1, 3, 2), np.int32)
-    tailed = pad_tail(ones, 1, np.array([length]), 9)
-    assert tailed.dtype == np.int32
-    assert tailed[0, :, 0].tolist() == tailed[0, :, 1].tolist() == expected
+    padded = with_padding(ones, 1, np.array([length]), 9, side)
+    assert padded.dtype == np.int32
+    assert padded[0, :, 0].tolist() == padded[0, :, 1].tolist() == (expected if side == RIGHT else expected[::-1])
+
+
+def test_no_row_is_padding_where_an_axis_has_to_have_real_ones() -> None:
+    history = dataclasses.replace(HISTORY, min_real=3, padding_side="left")
+    ids = Tensor("ids", "int64", (history,), high=4)
+    asked = dataclasses.replace(ranker(), user=(ids,))
+    drawn = draw_inputs(asked, {"history": 12, "candidates": 2}, 200, np.random.default_rng(0), padded=True)["ids"]
+    assert set((drawn != 0).sum(1)) == set(range(3, 13))
+    assert (np.diff((drawn != 0).astype(int), axis=1) >= 0).all()
+    assert set(np.unique(drawn)) == {0, 1, 2, 3}
 
 
 def test_a_row_per_candidate_repeats_the_user_and_the_request() -> None:

@@ -12,6 +12,7 @@ from cleave import cli
 from cleave.builders.contract.engine_record import EngineRecord
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.proof.report import Proof
 from cleave.builders.names import CONFIG_FILE, TENSORRT_CONFIG_FILE
 from cleave.builders.pipeline import Build
 from cleave.builders.targets.registry import CHECKS, DEFAULT, TARGETS
@@ -31,11 +32,12 @@ from tests.configs import configs_of
 
 LEVEL = Option("--level", {"type": int, "metavar": "N", "help": "how much is tried"})
 ENGINE = "model.engine"
+NOTHING_TRIED = Proof(0, 0, {}, 0.0, 0.0, 0.0, {})
 
 
 @pytest.fixture(autouse=True)
 def _every_model_is_the_small_one(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, (), "random"))
+    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, NOTHING_TRIED, "random"))
     monkeypatch.setattr("cleave.builders.pipeline.cut_as_configured", lambda request: small_cut)
 
 

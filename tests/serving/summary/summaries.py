@@ -16,7 +16,7 @@ from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.request import Lookup, lookups_from_inputs
 from cleave.serving.summary.store import Mark, StoreError
 from cleave.serving.summary.summary_format import SummaryFormat, TensorFormat
-from cleave.serving.summary.user_inputs import UserInput, UserInputs
+from cleave.serving.summary.user_inputs import PaddedAxis, UserInput, UserInputs
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
 
 Arrays = dict[str, NDArray[Any]]
@@ -24,8 +24,8 @@ Arrays = dict[str, NDArray[Any]]
 VISIT_PAD = -1
 USER_INPUTS = UserInputs(
     {
-        "visits": UserInput(np.dtype("int64"), (0,), VISIT_PAD),
-        "weights": UserInput(np.dtype("float32"), (0,), 0),
+        "visits": UserInput(np.dtype("int64"), (PaddedAxis(0, "history"),), VISIT_PAD),
+        "weights": UserInput(np.dtype("float32"), (PaddedAxis(0, "history"),), 0),
     }
 )
 FORMAT = SummaryFormat(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
-from cleave.builders.names import SIGNATURE_PARAMETER
-from cleave.serving.errors import ModelError
-from cleave.serving.summary.user_inputs import UserInput, UserInputs
+from cleave.builders.names import LEFT, RIGHT, SIGNATURE_PARAMETER, PaddingSide
+from cleave.serving.errors import InputError, ModelError
+from cleave.serving.summary.user_inputs import PaddedAxis, UserInput, UserInputs
 from tests.serving.summary.summaries import USER_INPUTS, VISIT_PAD, history
 
 CONFIG: dict[str, Any] = {
@@ -38,8 +38,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def one(array: NDArray[Any], variable: tuple[int, ...], pad: float = 0) -> tuple[UserInputs, dict[str, NDArray[Any]]]:
-    return UserInputs({"x": UserInput(array.dtype, variable, pad)}), {"x": array}
+def one(
+    array: NDArray[Any], places: tuple[int, ...], side: PaddingSide = RIGHT
+) -> tuple[UserInputs, dict[str, NDArray[Any]]]:
+    padded = tuple(PaddedAxis(place, f"axis{place}", side) for place in places)
+    return UserInputs({"x": UserInput(array.dtype, padded, 0)}), {"x": array}
 
 
 def test_they_are_read_from_the_config() -> None:
@@ -92,8 +95,8 @@ def test_padding_in_the_middle_is_an_event_like_any_other() -> None:
     ],
 )
 def test_what_differs_for_the_encoder_differs_in_the_digest(one_value: NDArray[Any], other_value: NDArray[Any]) -> None:
-    variable = tuple(range(one_value.ndim))
-    cases = (one(value, variable) for value in (one_value, other_value))
+    places = tuple(range(one_value.ndim))
+    cases = (one(value, places) for value in (one_value, other_value))
     assert len({user_inputs.digest(inputs) for user_inputs, inputs in cases}) == 2
 
 
@@ -103,6 +106,34 @@ def test_every_variable_axis_is_stripped_and_no_fixed_one() -> None:
     user_inputs, inputs = one(array, (1, 2))
     assert user_inputs.digest(inputs) == user_inputs.digest({"x": array[:, :2, :3]})
     assert user_inputs.digest(inputs) != user_inputs.digest({"x": array[:1, :2, :3]})
+
+
+@given(st.lists(st.integers(0, 3), max_size=6), st.integers(0, 4))
+def test_padding_on_the_left_does_not_change_the_digest(values: list[int], fill: int) -> None:
+    longer = np.array([0] * fill + values, np.int64)
+    user_inputs, inputs = one(np.array(values, np.int64), (0,), LEFT)
+    assert user_inputs.digest(inputs) == user_inputs.digest({"x": longer})
+    behind = np.array([*values, 1, 0], np.int64)
+    assert user_inputs.digest({"x": behind}) != user_inputs.digest({"x": behind[:-1]})
+
+
+def with_least(min_real: int, side: PaddingSide) -> UserInputs:
+    axis = PaddedAxis(0, "history", side, min_real)
+    return UserInputs({name: UserInput(np.dtype("int64"), (axis,), 0) for name in ("items", "ratings")})
+
+
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_a_user_with_fewer_rows_than_the_model_takes_is_refused(side: PaddingSide) -> None:
+    def user(*real: int) -> NDArray[np.int64]:
+        padding = [0] * (4 - len(real))
+        return np.array([*padding, *real] if side == LEFT else [*real, *padding])
+
+    user_inputs = with_least(2, side)
+    user_inputs.check_real_rows({"items": user(5, 6), "ratings": user(1, 2)})
+    user_inputs.check_real_rows({"items": user(5, 6), "ratings": user()})  # an event without a rating is one
+    with_least(0, side).check_real_rows({"items": user(), "ratings": user()})
+    with pytest.raises(InputError, match=r"^axis 'history': expected 2 or more rows that are not padding, got 1, for"):
+        user_inputs.check_real_rows({"items": user(5), "ratings": user(1)})
 
 
 def test_a_value_a_user_is_never_stripped() -> None:

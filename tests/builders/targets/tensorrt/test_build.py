@@ -12,6 +12,7 @@ import pytest
 from cleave import cli
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.cut.cut import Cut
+from cleave.builders.cut.proof.report import Proof
 from cleave.builders.names import BATCH, TENSORRT_CONFIG_FILE
 from cleave.builders.pipeline import Build
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
@@ -43,7 +44,10 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def built(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model is the small one, cut before."""
-    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, (), "random"))
+    monkeypatch.setattr("cleave.builders.pipeline.build", lambda *request: Build(small_cut, NOTHING_TRIED, "random"))
+
+
+NOTHING_TRIED = Proof(0, 0, {}, 0.0, 0.0, 0.0, {})
 
 
 def build(*words: str) -> int:

@@ -62,16 +62,11 @@ def masked_sum(*, ids: Values, events: Values, features: Values, **rest: Values)
     return (features * vector).sum(-1)
 
 
-def test_a_right_cut_passes_at_min_opt_and_max() -> None:
-    cases = prove(cut(MASKED_SUM, masked_sum, **ZERO))
-    assert [(case.batch, case.sizes["history"], case.sizes["candidates"]) for case in cases] == [
-        (1, 1, 1),
-        (3, 1, 1),
-        (1, 6, 5),
-        (2, 6, 5),
-        (1, 12, 12),
-    ]
-    assert max(case.difference for case in cases) < 1e-5
+def test_a_right_cut_passes_at_all_sizes() -> None:
+    proof = prove(cut(MASKED_SUM, masked_sum, **ZERO))
+    assert proof.largest == {"history": 12, "candidates": 12}
+    assert proof.left_out == {}
+    assert proof.difference < 1e-5
 
 
 def refused(made: Cut) -> str:
@@ -82,7 +77,7 @@ def refused(made: Cut) -> str:
 
 def test_a_graph_that_is_not_the_module() -> None:
     message = refused(cut(MASKED_SUM, lambda **inputs: masked_sum(**inputs) + 1e-2, **ZERO))
-    assert message.startswith("ranker 'small': ONNX against torch: output 'scores' at [")
+    assert message.startswith("ranker 'small': ONNX against torch (history 0, candidates 1): output 'scores' at [0, 0]")
     assert re.search(
         r"expected \S+, got \S+, a difference of \S+ of the spread of the scores, \S+, where 1e-05 is allowed, "
         r"as torch is \S+ from float64; the graph that torch.onnx.export wrote is not this module",
@@ -98,9 +93,7 @@ def test_a_branch_on_a_size_shows_at_another_size() -> None:
         return scores * 2 if inputs["ids"].shape[1] > 10 else scores
 
     message = refused(cut(MASKED_SUM, branching, **ZERO))
-    assert message.startswith(
-        "ranker 'small': ONNX against torch (batch 1, history 12, candidates 12): output 'scores'"
-    )
+    assert message.startswith("ranker 'small': ONNX against torch (history 11, candidates ")
 
 
 def test_a_mean_over_padding() -> None:
@@ -109,10 +102,10 @@ def test_a_mean_over_padding() -> None:
 
     body = "vector = ReduceMean<keepdims=1>(events, one) joined = Mul(features, vector) "
     message = refused(cut(body + "scores = ReduceSum<keepdims=0>(joined, last)", mean))
-    assert message.startswith("ranker 'small': axis 'history' padded from 7 to 8: output 'scores' at [")
+    assert message.startswith("ranker 'small': axis 'history' padded from 1 to 2: output 'scores' at [")
     assert message.endswith(
-        "padding of 'history' changes scores, so it cannot be padded to buckets; mask rows that hold the pad value, "
-        "and average over real rows only"
+        "padding of 'history' changes scores, so it cannot be padded to buckets; mask rows that hold the pad value "
+        "(0 in 'ids', 0 in 'events'), and average over real rows only"
     )
 
 
@@ -122,7 +115,7 @@ def test_a_softmax_over_candidates() -> None:
 
     body = MASKED_SUM.replace("scores =", "logits =") + "scores = Softmax<axis=1>(logits)"
     message = refused(cut(body, shares, **ZERO))
-    assert message.startswith("ranker 'small': candidates scored one by one against together: output 'scores' at [")
+    assert message.startswith("ranker 'small': 2 candidates scored together against one by one: output 'scores' at [")
     assert "candidates see each other, or the history sees them; mask attention so that neither" in message
 
 
@@ -130,7 +123,7 @@ def test_attention_among_candidates_is_refused() -> None:
     """Self-attention append: candidates are keys for each other (papers.md, section 1)."""
     made = cut_ranker(randomized(self_attention_append(NUM_ITEMS)))
     with pytest.raises(
-        ParityError, match=r"candidates scored one by one against together: .* candidates see each other"
+        ParityError, match=r"candidates scored together against one by one: .* candidates see each other"
     ):
         prove(made)
 
@@ -148,7 +141,7 @@ def test_users_who_see_each_other() -> None:
         scores = ReduceSum<keepdims=0>(joined, last)
     """
     message = refused(cut(body, centred))
-    assert message.startswith("ranker 'small': summaries encoded one user at a time (batch 3, history 1, candidates 1)")
+    assert message.startswith("ranker 'small': a user (history 0, candidates 4) in one batch with 1 other (history ")
     assert message.endswith("users see each other; keep row i of every tensor that of user i")
 
 
@@ -199,9 +192,9 @@ def test_scores_that_are_not_finite() -> None:
     """
     message = refused(cut(body, softmax, lowest=np.array(-np.inf, np.float32), **ZERO))
     assert message == (
-        "ranker 'small': output 'scores' for a history of padding only: expected finite numbers, got nan; let "
-        "attention over no keys be zero: mask weights with a large negative number instead of minus infinity, and "
-        "values with zero"
+        "ranker 'small': output 'scores' for a user without history: expected finite numbers, got nan; let attention "
+        "over no keys be zero: mask weights with a large negative number instead of minus infinity, and values with "
+        "zero; or, if such a user is never asked for, write Axis('history', ..., min_real=1), and clients refuse to ask"
     )
 
 
@@ -237,15 +230,13 @@ def test_a_graph_that_fails_at_the_longest_history() -> None:
         scores = ReduceSum<keepdims=0>(joined, last)
     """
     made = cut(body, positioned, positions=np.arange(11 * 4, dtype=np.float32).reshape(11, 4), **ZERO)
-    with pytest.raises(RunError, match=r"the exported graph cannot be run on ids \[1, 12\].* narrow the axis"):
+    with pytest.raises(RunError, match=r"the exported graph cannot be run on ids \[., 12\].* narrow the axis"):
         prove(made)
 
 
 def test_outputs_of_another_shape() -> None:
     message = refused(cut(MASKED_SUM, lambda **inputs: masked_sum(**inputs)[:, :-1], **ZERO))
-    assert (
-        "output 'scores': expected shape (3, 4), got (3, 5); the graph that torch.onnx.export wrote is not" in message
-    )
+    assert "output 'scores': expected shape (1, 0), got (1, 1); the graph that torch.onnx.export wrote is" in message
 
 
 @pytest.mark.parametrize("name", ["append", "vista"])
@@ -267,4 +258,4 @@ def test_models_of_the_zoo_are_proven(name: str) -> None:
         candidate=shorter(of.candidate),
         output=shorter(of.output),
     )
-    assert max(case.difference for case in prove(dataclasses.replace(made, ranker=small))) < 1e-5
+    assert prove(dataclasses.replace(made, ranker=small)).difference < 1e-5

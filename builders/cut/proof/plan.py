@@ -1,0 +1,251 @@
+"""What a proof tries: the users and lists at which a model that is wrong somewhere is most likely to show it.
+
+A model reads padding, or other candidates, from some size on, up to some size, or at sizes of some form. What it goes
+by is a number of its own, or the size that it was padded to. So lengths are tried on both sides of every bucket and of
+every number that the graph is made of, and some that are neither.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleave.builders.cut.proof.subject import Subject
+from cleave.builders.cut.proof.users import Lengths
+from cleave.builders.onnx_graph.random_inputs import AnyArray
+from cleave.builders.spec import Axis, Ranker
+
+SMALL = 64
+"""Buckets up to this are also padded otherwise than clients do, which costs next to nothing."""
+FEW_CANDIDATES = 4
+"""Of users whose histories are in question."""
+USERS_OF_A_BATCH = 6
+NUM_RANDOM_LENGTHS = 24
+NUM_RANDOM_LISTS = 24
+NUM_RANDOM_USERS = 24
+"""With every axis drawn."""
+ALL_LENGTHS_UP_TO = 40
+"""Lengths up to here cost next to nothing, so that none is left out."""
+FEWEST_USERS = 3
+"""That see each other or do not, where users have no axes."""
+MOST_COMBINATIONS = 27
+"""Of empty, partial and full axes: all of three axes."""
+
+
+@dataclass(frozen=True)
+class Users:
+    """Users in one batch, served at each of some sizes; candidates are compared with those of the module."""
+
+    lengths: tuple[Lengths, ...]
+    paddings: tuple[Lengths, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateList:
+    """Candidates of a pool, by their place there and in this order, scored together for one user."""
+
+    order: AnyArray
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a proof; those that are not `required` are left out where the time is up."""
+
+    kind: str
+    case: Users | CandidateList
+    required: bool
+    work: float
+
+
+BUCKETS = "around buckets"
+BELOW = "just below buckets"
+CONSTANTS = "around numbers of the graph"
+AT_RANDOM = "drawn"
+TOGETHER = "axes together"
+LARGEST = "the largest sizes"
+LISTS = {BUCKETS: "lists around buckets", CONSTANTS: "lists around numbers of the graph", AT_RANDOM: "lists drawn"}
+
+
+def plan_of(subject: Subject, seed: int) -> list[Step]:
+    """The steps of a proof, the cheap ones first.
+
+    Users of all kinds in small batches are the very first: they show most, and lists are compared by way of batches.
+    """
+    planner = _Planner(subject, np.random.default_rng(seed))
+    return sorted(planner.steps(), key=lambda step: (step.kind != TOGETHER, step.work))
+
+
+class _Planner:
+    def __init__(self, subject: Subject, rng: np.random.Generator) -> None:
+        self.subject = subject
+        self.ranker: Ranker = subject.ranker
+        self.rng = rng
+        self.rows = tuple(axis for axis in self.ranker.axes if axis != self.ranker.candidate_axis)
+        """Axes of users and requests, along which users differ in one batch."""
+
+    def steps(self) -> Iterator[Step]:
+        for axis in self.rows:
+            yield from self.one_axis(axis)
+        yield from self.axes_together()
+        yield from self.largest()
+        yield from self.drawn()
+        yield from self.lists()
+
+    def one_axis(self, axis: Axis) -> Iterator[Step]:
+        """One axis at every length in question, the others short."""
+        edges = around(axis.buckets, axis)
+        just_below = {bucket - 1 for bucket in axis.buckets if bucket > SMALL}
+        by_kind = {
+            BUCKETS: (edges - just_below) | shortest(axis),
+            BELOW: just_below,
+            CONSTANTS: around(self.subject.constants, axis),
+            AT_RANDOM: set(range(ALL_LENGTHS_UP_TO)) | set(spread(axis, NUM_RANDOM_LENGTHS, self.rng)),
+        }
+        seen: set[int] = set()
+        for kind, lengths in by_kind.items():
+            allowed = sorted(length for length in lengths - seen if axis.min_real <= length <= axis.max)
+            seen.update(allowed)
+            for group in grouped(axis, allowed, USERS_OF_A_BATCH):
+                beside = [axis.min_real] if kind == BUCKETS and group[-1] > SMALL else []
+                users = tuple({**self.short(), axis.name: length} for length in beside + group)
+                yield self.users(kind, users, self.paddings(axis, users), required=kind == BUCKETS)
+
+    def paddings(self, axis: Axis, users: Sequence[Lengths]) -> tuple[Lengths, ...]:
+        """As they are served; also without padding for the longest, by one row, and to the next bucket."""
+        served = self.served(users)
+        longest = max(axis.min, *(user[axis.name] for user in users))
+        bucket = served[axis.name]
+        wanted = {bucket, longest, min(longest + 1, axis.max), axis.bucket(min(bucket + 1, axis.max))}
+        if bucket > SMALL:
+            wanted = {bucket}
+        return tuple({**served, axis.name: size} for size in sorted(wanted))
+
+    def axes_together(self) -> Iterator[Step]:
+        """Every combination of empty, partly filled and full axes, in small buckets and in batches of all kinds."""
+        ends = [self.ends(axis, axis.buckets[0]) for axis in self.rows]
+        combinations = list(itertools.product(*ends))
+        if len(combinations) > MOST_COMBINATIONS:
+            combinations = [combinations[i] for i in self.rng.permutation(len(combinations))[:MOST_COMBINATIONS]]
+        combinations *= -(-FEWEST_USERS // len(combinations))
+        users = [self.user(lengths, int(self.rng.integers(1, FEW_CANDIDATES + 1))) for lengths in combinations]
+        for batch in batches(users, USERS_OF_A_BATCH):
+            yield self.users(TOGETHER, batch, (self.served(batch),), required=True)
+
+    def ends(self, axis: Axis, bucket: int) -> tuple[int, ...]:
+        """No rows, some, and as many as the bucket holds."""
+        partial = int(self.rng.integers(max(1, axis.min_real), bucket + 1))
+        return tuple(dict.fromkeys((axis.min_real, partial, bucket)))
+
+    def largest(self) -> Iterator[Step]:
+        """The longest list of a user with all axes all but full; then one with half of both."""
+        sizes, count = self.ranker.sizes("max"), self.ranker.candidate_axis.max
+        nearly = self.user([max(axis.min_real, axis.max - 1) for axis in self.rows], count)
+        yield self.users(LARGEST, (nearly,), (sizes,), required=True)
+        half = self.user([max(axis.min_real, axis.max // 2) for axis in self.rows], count // 2 + 1)
+        yield self.users(LARGEST, (half,), (sizes,), required=False)
+        if len(self.rows) > 1:
+            full = self.user([axis.max for axis in self.rows], FEW_CANDIDATES)
+            least = self.user([axis.min_real for axis in self.rows], FEW_CANDIDATES)
+            yield self.users(LARGEST, (full, least), (self.served((full,)),), required=True)
+
+    def drawn(self) -> Iterator[Step]:
+        """Users whose every axis is drawn, the list among them."""
+        for _ in range(NUM_RANDOM_USERS):
+            lengths = [self.between(axis, axis.max) for axis in self.rows]
+            user = self.user(lengths, self.between(self.ranker.candidate_axis, self.ranker.candidate_axis.max))
+            yield self.users(AT_RANDOM, (user,), (self.served((user,)),), required=False)
+
+    def between(self, axis: Axis, most: int) -> int:
+        """A length between the fewest and `most`, small ones as likely as large ones."""
+        least = max(axis.min_real, 1)
+        return int(np.exp(self.rng.uniform(np.log(least), np.log(most + 1))))
+
+    def lists(self) -> Iterator[Step]:
+        """Lists cut at every size in question, from the front of the pool and from its middle, and in other orders."""
+        axis = self.ranker.candidate_axis
+        by_kind = {
+            BUCKETS: around(axis.buckets, axis),
+            CONSTANTS: around(self.subject.constants, axis),
+            AT_RANDOM: set(range(1, ALL_LENGTHS_UP_TO)) | set(spread(axis, NUM_RANDOM_LISTS, self.rng)),
+        }
+        seen: set[int] = set()
+        for kind, sizes in by_kind.items():
+            allowed = sorted(size for size in sizes - seen if 0 < size <= axis.max)
+            seen.update(allowed)
+            for size in allowed:
+                start = 0 if kind == BUCKETS else int(self.rng.integers(0, axis.max - size + 1))
+                order = np.arange(start, start + size)
+                yield self.list(LISTS[kind], order, required=kind == BUCKETS)
+        for size in dict.fromkeys((min(axis.max, 17), axis.bucket(axis.opt), axis.max)):
+            yield self.list(LISTS[BUCKETS], np.arange(size)[::-1], required=True)
+            yield self.list(LISTS[AT_RANDOM], self.rng.permutation(size), required=True)
+            yield self.list(LISTS[AT_RANDOM], np.zeros(size, np.int64), required=True)
+            yield self.list(LISTS[AT_RANDOM], self.rng.integers(0, size, size) // 2, required=False)
+
+    def users(self, kind: str, users: Sequence[Lengths], paddings: tuple[Lengths, ...], required: bool) -> Step:
+        work = sum(self.subject.work(sizes) for sizes in paddings) * len(users)
+        return Step(kind, Users(tuple(users), paddings), required, work)
+
+    def list(self, kind: str, order: AnyArray, required: bool) -> Step:
+        sizes = list_user(self.ranker, len(order))
+        return Step(kind, CandidateList(order), required, self.subject.work(bucket_sizes(self.ranker, [sizes])))
+
+    def short(self) -> dict[str, int]:
+        """A user whose axes are partly filled in their smallest buckets."""
+        lengths = [self.ends(axis, axis.buckets[0])[1] for axis in self.rows]
+        return self.user(lengths, int(self.rng.integers(1, FEW_CANDIDATES + 1)))
+
+    def user(self, lengths: Sequence[int], candidates: int) -> dict[str, int]:
+        axis = self.ranker.candidate_axis
+        names = [each.name for each in self.rows]
+        return {**dict(zip(names, lengths, strict=True)), axis.name: min(axis.max, candidates)}
+
+    def served(self, users: Sequence[Lengths]) -> dict[str, int]:
+        return bucket_sizes(self.ranker, users)
+
+
+def bucket_sizes(ranker: Ranker, users: Sequence[Lengths]) -> dict[str, int]:
+    """The sizes that a client pads these users to, where they share a batch."""
+    return {axis.name: axis.bucket(max(user[axis.name] for user in users)) for axis in ranker.axes}
+
+
+def list_user(ranker: Ranker, candidates: int) -> dict[str, int]:
+    """The lengths of the user for whom lists are scored: some rows along every axis, with padding beside them."""
+    lengths = {axis.name: max(axis.min_real, min(axis.max, axis.buckets[0] // 2 + 1)) for axis in ranker.axes}
+    return {**lengths, ranker.candidate_axis.name: candidates}
+
+
+def shortest(axis: Axis) -> set[int]:
+    """The fewest rows, and one and two more."""
+    return {axis.min_real, axis.min_real + 1, axis.min_real + 2}
+
+
+def around(numbers: Iterable[int], axis: Axis) -> set[int]:
+    """Each number that the axis holds, one less and one more."""
+    return {each for number in numbers if number <= axis.max for each in (number - 1, number, number + 1)}
+
+
+def spread(axis: Axis, count: int, rng: np.random.Generator) -> list[int]:
+    """`count` lengths, one of each of as many equal parts of the axis."""
+    edges = np.linspace(1, axis.max + 1, count + 1)
+    return [int(rng.uniform(low, high)) for low, high in itertools.pairwise(edges)]
+
+
+def grouped(axis: Axis, lengths: Iterable[int], most: int) -> Iterator[list[int]]:
+    """Lengths of one bucket, up to `most` together: short and long ones in one batch."""
+    of_bucket: defaultdict[int, list[int]] = defaultdict(list)
+    for length in lengths:
+        of_bucket[axis.bucket(length)].append(length)
+    for group in of_bucket.values():
+        num_batches = -(-len(group) // most)
+        yield from (group[start::num_batches] for start in range(num_batches))
+
+
+def batches(users: Sequence[Lengths], most: int) -> Iterator[tuple[Lengths, ...]]:
+    """`users` in their order, up to `most` together."""
+    for start in range(0, len(users), most):
+        yield tuple(users[start : start + most])
