@@ -1,4 +1,4 @@
-"""How each arm is sent: a request as the rows of a batch, and what asks a server."""
+"""How each arm sends a request: as the rows of a batch, through a client."""
 
 from __future__ import annotations
 
@@ -24,15 +24,24 @@ Row = dict[str, Array]
 """The inputs of one row of a batch, by name, without the batch axis."""
 
 DEADLINE_S = 600.0
+"""The seconds after which any request of a measurement fails."""
 TOLERANCE = 1e-4
 """The largest difference between the scores of two arms in float32, which may add in different orders."""
 PER_CANDIDATE_ELEMENTS = 1 << 18
-"""Elements of a user input in such a request, which has fewer rows where histories are longer than 16,384 events."""
+"""The most elements of a user input in one batch of `PER_CANDIDATE_ROWS` rows or fewer: for histories of more than
+16,384 events a batch has fewer rows."""
 
 
 @dataclass(frozen=True)
 class RankRequest:
-    """The request to rank candidates for one user; arrays have no batch axis."""
+    """The request to rank candidates for one user.
+
+    Args:
+        history: the user inputs by name, without the batch axis: [events, ...].
+        request: the request inputs by name, without the batch axis.
+        candidates: the candidate inputs by name, [candidates, ...].
+        user_id: the name by which a summary of the user is kept.
+    """
 
     history: Mapping[str, Array]
     request: Mapping[str, Array]
@@ -45,22 +54,22 @@ class RankRequest:
 
     @property
     def num_events(self) -> int:
-        """Of the history; 0 of a model without one."""
+        """The length of the history; 0 for a model without one."""
         return max((len(array) for array in self.history.values() if array.ndim), default=0)
 
     def last_events(self, count: int) -> RankRequest:
-        """The same request with the last events of the history alone, which is that of another user."""
+        """The request of another user, whose history is the last `count` events of this one."""
         fewer = {name: array[-count:] if array.ndim else array for name, array in self.history.items()}
         return RankRequest(fewer, self.request, self.candidates, f"{self.user_id}-{count}")
 
     def first_candidates(self, count: int) -> RankRequest:
-        """The same request with fewer candidates."""
+        """The same request with the first `count` candidates."""
         fewer = {name: array[:count] for name, array in self.candidates.items()}
         return RankRequest(self.history, self.request, fewer, self.user_id)
 
 
 def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> RankRequest:
-    """The inputs of one user by name, without the batch axis, by their roles."""
+    """The request that consists of these inputs, which have no batch axis, by their roles in the ranker."""
     user, request, candidates = (
         {tensor.name: arrays[tensor.name] for tensor in tensors}
         for tensors in (ranker.user, ranker.request, ranker.candidate)
@@ -69,7 +78,7 @@ def request_from_arrays(ranker: Ranker, arrays: Mapping[str, Array]) -> RankRequ
 
 
 def _one_row(signature: ModelSignature, request: RankRequest, batch: int = 1) -> list[Row]:
-    """A row with every candidate: of the whole model that is one pass, of an ensemble encoder and scorer."""
+    """One row with all candidates, or several where they are more than the model takes in one."""
     arrays = {
         name: np.asarray(array, signature.inputs[name].dtype)
         for name, array in {**request.history, **request.request, **request.candidates}.items()
@@ -79,13 +88,13 @@ def _one_row(signature: ModelSignature, request: RankRequest, batch: int = 1) ->
 
 
 def _named_row(signature: ModelSignature, request: RankRequest, batch: int = 1) -> list[Row]:
-    """The same with the name of the user, whose summary the server may have."""
+    """The same with the id of the user, whose summary the server may have."""
     name = np.array(request.user_id.encode(), object)
     return [{USER_ID: name, **row} for row in _one_row(signature, request)]
 
 
 def _row_per_candidate(signature: ModelSignature, request: RankRequest, batch: int) -> list[Row]:
-    """The naive way: a row for each candidate, with the user's history in every row."""
+    """A row for each candidate, with the user's history in every row; the last row is repeated to fill a batch."""
     user = {name: padded(signature.inputs[name], np.asarray(array)) for name, array in request.history.items()}
     user |= {name: np.asarray(array) for name, array in request.request.items()}
     rows = [
@@ -100,7 +109,7 @@ def _single(requests: Sequence[RankRequest], max_batch_size: int) -> int:
 
 
 def _rows_at_a_time(requests: Sequence[RankRequest], max_batch_size: int) -> int:
-    """The batch of 9 to 16 rows, or what the model takes, that fills the fewest places with rows nobody asked for."""
+    """A batch of 9 to 16 rows, or as many as the model takes: the size with the fewest rows that only fill a batch."""
     counts = [request.num_candidates for request in requests]
     longest = max(1, *(np.size(array) for request in requests for array in request.history.values()))
     most = max(1, min(PER_CANDIDATE_ROWS, max_batch_size, PER_CANDIDATE_ELEMENTS // longest, max(counts)))
@@ -108,10 +117,10 @@ def _rows_at_a_time(requests: Sequence[RankRequest], max_batch_size: int) -> int
 
 
 Rows = Callable[[ModelSignature, RankRequest, int], list[Row]]
-"""The rows that hold one user's request, padded as the client pads them, in the order of the candidates; as many as
-fill batches of the size given."""
+"""From a signature, a request and a batch size to the rows of the request: padded as the client pads them, in the order
+of the candidates, and as many as fill batches of this size."""
 BatchSize = Callable[[Sequence[RankRequest], int], int]
-"""The number of rows in a message, for these requests and of a model that takes so many."""
+"""From requests, and the most rows that a model takes, to the number of rows in a message."""
 
 _SENT: dict[Sent, tuple[Rows, BatchSize]] = {
     "row": (_one_row, _single),
@@ -133,9 +142,9 @@ def batch_of(arm: Arm, requests: Sequence[RankRequest], max_batch_size: int) -> 
 
 
 def sizes_as_sent(ranker: Ranker, arm: Arm, request: RankRequest) -> dict[str, int]:
-    """The size of every axis at which an arm runs a request: histories and candidates are padded to buckets.
+    """The size of every axis, by name, at which an arm runs a request: histories and candidates padded to buckets.
 
-    An arm with a row for each candidate pads no candidates; its size is their number.
+    An arm with a row for each candidate pads no candidates: there the size of their axis is their number.
     """
     sizes = ranker.sizes("opt")
     history, candidates = ranker.history_axis, ranker.candidate_axis
@@ -147,14 +156,18 @@ def sizes_as_sent(ranker: Ranker, arm: Arm, request: RankRequest) -> dict[str, i
 
 
 def arm_named(name: str) -> Arm:
-    """Raises: PerfError: there is no such arm."""
+    """The arm of this name.
+
+    Raises:
+        PerfError: there is none.
+    """
     if name not in ARMS:
         raise PerfError(f"arm {name!r}: expected one of {', '.join(ARMS)}; correct --arms")
     return ARMS[name]
 
 
 class ArmClient:
-    """Asks one arm of a ranker on a running server by the client library; close it, or use it as a context manager."""
+    """Sends requests to one arm of a ranker on a running server, with the client library; a context manager."""
 
     def __init__(self, url: str, ranker: str, arm: Arm) -> None:
         self.arm = arm

@@ -49,7 +49,11 @@ def time_lengths(
     """Time both arms on the last events of one user: all, half, a quarter of them and so on, the shortest first.
 
     Args:
-        axis: of the history.
+        arms: both arms by name.
+        request: the user's whole history.
+        axis: the axis of the history.
+        flops: of an arm for a request.
+        rounds: the number of measurements of each arm at each length.
     """
     lengths = sorted({max(1, request.num_events >> halvings) for halvings in range(NUM_LENGTHS)})
     requests = {events: request.last_events(events) for events in lengths}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cleave.builders.training.data_movielens import MovieLens
 
 WIDTH = 100
-"""Of lines of text."""
+"""The width of text, in characters."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,14 @@ def run_demo(options: DemoOptions) -> None:
     """Build, serve, rank and compare; what a command of its own can do is printed as that command.
 
     Raises:
-        PerfError: a step fails.
+        PerfError: a number is not positive, or a step fails.
     """
     from cleave.builders.training import data as datasets  # noqa: PLC0415 - polars is slow to import
     from cleave.perf.run.server import keeps_summaries, server_with_store  # noqa: PLC0415
 
+    for option in ("candidates", "rounds"):
+        if (number := getattr(options, option)) < 1:
+            raise PerfError(f"demo: --{option}: expected at least 1, got {number}; correct it")
     data = datasets.load(options.data)
     row = data.row_of_user(options.user)
     folder = repository_folder(options.name, {})
@@ -100,7 +103,8 @@ def _build(name: str, folder: Path) -> Cut:
 def _request(options: DemoOptions, data: MovieLens, row: int, cut: Cut) -> RankRequest:
     """The user's request to rank the first films of the catalogue."""
     axis = cut.ranker.history_axis
-    films = {name: array[: options.candidates] for name, array in data.candidate_inputs().items()}
+    count = min(options.candidates, cut.ranker.candidate_axis.max)
+    films = {name: array[:count] for name, array in data.candidate_inputs().items()}
     history = data.user_inputs(row, max_events=None if axis is None else axis.max)
     return RankRequest(history, data.request_inputs(row), films, f"demo-{options.user}")
 

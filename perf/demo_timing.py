@@ -16,9 +16,9 @@ from cleave.perf.run.parity import Parity
 from cleave.perf.timing import round_medians_ms
 
 Scores = Callable[[RankRequest], Array]
-"""From a request to its scores, [num_candidates], by one arm."""
+"""A function from a request to its scores by one arm, [num_candidates]."""
 Flops = Callable[[str, RankRequest], float]
-"""From the name of an arm and a request to the FLOPs of the graphs that run."""
+"""A function from the name of an arm and a request to the FLOPs of the graphs that run."""
 
 SECONDS = 0.3
 """An arm is called again within a round until this time is over."""

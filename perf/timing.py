@@ -31,7 +31,7 @@ def round_medians_ms(
     Args:
         seconds: in each round a call is repeated until this time is over.
         least_calls: in each round a call is made at least so often.
-        title: of a progress bar on a terminal; without it there is none.
+        title: the title of a progress bar, which is shown on terminals; None for no bar.
     """
     medians: dict[Key, list[float]] = {key: [] for key in calls}
     quiet = True if title is None else None  # None: a bar on terminals only

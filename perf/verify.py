@@ -93,7 +93,7 @@ def verify_server(url: str, ranker: Ranker, cases: Sequence[EngineCase], toleran
     """Compare the scores of single users with those of torch, by each arm that scores a list of candidates at once.
 
     Raises:
-        VerifyError: as `verify`.
+        VerifyError: names the first output that differs, where, and by how much.
     """
     scored = [_scored_by_torch(ranker, case) for case in cases]
     for arm in (arm for arm in TRITON_ARMS.values() if not arm.row_per_candidate):
@@ -110,7 +110,7 @@ def _scored_by_torch(ranker: Ranker, case: EngineCase) -> _ScoredCase:
 
 
 def _largest_difference(client: ArmClient, ranker: Ranker, scored: _ScoredCase, tolerance: float) -> float:
-    """Of two equal requests: where summaries are kept, the second finds the summary of the first."""
+    """The largest difference over two equal requests: where summaries are kept, the second finds that of the first."""
     arm, output, largest = client.arm, ranker.output[0].name, 0.0
     where = f"{arm.model(ranker.name)} as served ({scored.case})"
     try:

@@ -52,7 +52,7 @@ class AnalyzerOutput:
     model: Stages
     composing: Mapping[str, Stages]
     requests: tuple[Sent, ...]
-    """In the order in which they were sent."""
+    """The times of every request, in the order in which they were sent."""
 
 
 def read_output(csv_file: Path, export_file: Path) -> AnalyzerOutput:

@@ -138,7 +138,7 @@ def _vista_int8_bytes() -> Claim:
 
 
 def _int8_auc() -> Claim:
-    """With the trained weights: the accuracy of random ones says nothing."""
+    """The change is measured with the trained weights, as the accuracy of random ones says nothing."""
     changes = {}
     for name in ZOO:
         cut = _cut(name)

@@ -27,7 +27,7 @@ class HostDescription:
 
     processor: str
     cores: int
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     memory_bytes: int
     system: str
     gpus: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def versions(analyzer: str, server: Mapping[str, str] | None = None) -> dict[str
 
 
 def _gpus() -> tuple[str, ...]:
-    """None without NVIDIA's driver."""
+    """The GPUs of this machine; none without NVIDIA's driver."""
     try:
         return query_gpus("name", "driver_version")
     except HostError:

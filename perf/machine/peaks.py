@@ -42,7 +42,7 @@ def measure(threads: int | None = None) -> Processor:
     """The peaks of this machine's processor: float32 products, elementwise operations, memory, and launching a node.
 
     Args:
-        threads: of ONNX Runtime; by default as many as there are processors for this process.
+        threads: the threads of ONNX Runtime; by default as many as the cores that this process may use.
     """
     threads = threads or len(os.sched_getaffinity(0))
     product = _product_flops_per_s(threads)

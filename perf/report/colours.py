@@ -32,7 +32,7 @@ _COLOURS = (
 )
 
 COLOURS = {name: Colour(name, light, dark, f"#0{place:02d}fee") for place, (name, light, dark) in enumerate(_COLOURS)}
-"""By what they are for; no plot has any other colour."""
+"""Every colour of the plots by what it stands for."""
 
 
 def colour_of(name: str) -> str:

@@ -92,7 +92,7 @@ def _arms(report: RunReport) -> dict[tuple[str, str, str], ArmReport]:
 
 
 def _change(key: tuple[str, str, str], figure: Figure, before: ArmReport, after: ArmReport) -> Change | None:
-    """None where one of the reports has no such figure, or where it is 1 by definition."""
+    """The change of a figure; None where a report does not have the figure, or where it is 1 by definition."""
     rounds_before, rounds_after = figure.rounds(before), figure.rounds(after)
     by_definition = set(rounds_before) == set(rounds_after) == {1.0}
     median_before, median_after = figure.median(before), figure.median(after)

@@ -14,7 +14,7 @@ from cleave.perf.run.arm_plan import ServedModel
 from cleave.perf.workload.workload import Load, point_text
 
 FORMAT = 1
-"""Of `report.json`; another one is not read."""
+"""The format of `report.json`; no other one is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class ArmReport:
     p50_ms: float
     p99_ms: float
     hit_rate: float | None
-    """Of the summary cache; None for an arm that keeps no summaries."""
+    """The hit rate of the summary cache; None for an arm that keeps no summaries."""
     expected_hit_rate: float | None
-    """By the workload."""
+    """The hit rate that the workload makes."""
     requests: int
     messages: int
     """Requests of the protocol: several for a user's request whose candidates are sent in several batches."""
@@ -43,9 +43,9 @@ class ArmReport:
     ratio_of_rounds: tuple[float, ...]
     ratio_noise: float | None
     flops: float
-    """Of one request, on the mean."""
+    """The FLOPs of one request, on the mean."""
     predicted_ms: float | None
-    """By the roofline of the processor; None where the model is served as engines, on a GPU."""
+    """The latency by the roofline of the processor; None where the model is served as engines, on a GPU."""
     limit_ms: float | None
     """The least time that the processor's peaks allow; None as `predicted_ms`."""
     stages_ms: Mapping[str, float]
@@ -57,7 +57,7 @@ class ArmReport:
     score_difference: float | None
     """The largest difference from the scores of the other arms; None where a resumed run did not compare again."""
     command: tuple[str, ...] | None
-    """Of perf_analyzer; None for an arm that is measured otherwise."""
+    """The command line of perf_analyzer; None for an arm that is measured without it."""
     predicted_ratio: float | None
     """The baseline's FLOPs over this arm's."""
 
@@ -127,7 +127,7 @@ class HostReport(HostDescription):
 
     load_average: tuple[float, float]
     limits: Limits | None = None
-    """None where every model was served as engines, on a GPU."""
+    """The peaks of the processor; None where every model was served as engines, on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class RunReport:
     format: int = FORMAT
     command: str
     workload: Mapping[str, Any]
-    """Its name and the content of its file."""
+    """The name of the workload and the content of its file."""
     started: str
     finished: str
     machine: HostReport
@@ -165,7 +165,7 @@ class RunReport:
     thresholds: tuple[Verdict, ...]
 
     def to_json(self) -> str:
-        """As `report.json` has it: `at` and `arms` of a model repeat those of its last point, for who reads no more."""
+        """The text of `report.json`: `at` and `arms` of a model repeat those of its last point, for short programs."""
         content = asdict(self)
         for name, model in content["models"].items():
             points = model.pop("points")

@@ -23,7 +23,7 @@ from cleave.perf.workload.traffic import Messages, Traffic
 
 HIT_RATE_TOLERANCE = 0.01
 WARMED_AT_ONCE = 16
-"""Histories of one call that makes summaries ahead."""
+"""The number of histories in one call that makes summaries ahead."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class AnalyzerPlan(ArmPlan):
 
     Args:
         ranker: the name of the ranker.
-        counters: of the server.
-        messages: what is sent.
-        run: how perf_analyzer sends it.
-        candidates_sent: of all requests together, less than their candidates where only a part is measured; the
-            latency of a request is then the measured one times their quotient.
+        counters: the counters of the server.
+        analyzer: the perf_analyzer that sends.
+        messages: the messages of the traffic.
+        run: the arguments of perf_analyzer.
+        candidates_sent: the number of candidates in all messages; fewer than the requests have where only a part is
+            measured. The latency of a request is then the measured one times their quotient.
         arrivals_us: when each message is due, in microseconds after the one before it; empty for a closed loop.
     """
 

@@ -38,11 +38,11 @@ class Measurement:
     """Requests of the protocol: several for a user's request whose candidates are sent in several batches."""
     candidates: int
     seconds: float
-    """From the first message to the last answer."""
+    """The time from the first message to the last answer."""
     latencies_ms: Sequence[float]
-    """Of each user's request."""
+    """The latency of each user's request."""
     hit_rate: float | None
-    """Of the summary cache; None for an arm that keeps no summaries."""
+    """The hit rate of the summary cache; None for an arm that keeps no summaries."""
     stages_ms: Mapping[str, float]
     """Where the time of a user's request went, on the mean, by stage."""
     server: Mapping[str, ServedModel] = field(default_factory=dict)

@@ -104,7 +104,7 @@ class Counters:
         return counts
 
     def settled_lookups(self, ranker: str) -> Counter[str]:
-        """The same, when the lookups of earlier requests are all published.
+        """What `lookups` gives once all lookups of earlier requests are published.
 
         Raises:
             PerfError: the counts do not stop growing.

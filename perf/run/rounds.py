@@ -72,7 +72,7 @@ class ModelRun:
 
     Args:
         host: the machine; only rounds that were measured on the same one, with the same versions, are used again.
-        versions: of the software that is measured.
+        versions: the versions of the software that is measured.
         out: the folder of the run.
         progress: counts measurements.
     """

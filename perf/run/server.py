@@ -1,4 +1,4 @@
-"""The server that is measured: one with a store of its own, or any that runs, by what it says of itself."""
+"""The server that is measured: starts one with a store, or asks a running one what it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT_S = 10.0
 
 @contextmanager
 def server_with_store(repository: Path, ranker: str, config_name: str | None = None) -> Iterator[TritonServer]:
-    """All models of a ranker on free ports, and a store of summaries where there can be one."""
+    """A server of all models of a ranker on free ports, with a store of summaries where its package is installed."""
     models = models_of(repository, ranker)
     with default_store() as store:
         variables = {STORE_VARIABLE: store.url}
@@ -31,7 +31,7 @@ def server_with_store(repository: Path, ranker: str, config_name: str | None = N
 
 
 def keeps_summaries(server: TritonServer) -> bool:
-    """Whether there is one."""
+    """Whether the server has a store of summaries."""
     return bool(server.variables[STORE_VARIABLE])
 
 
@@ -40,7 +40,7 @@ def asking(url: str) -> Iterator[InferenceServerClient]:
     """A client of a running server, by its gRPC address.
 
     Raises:
-        PerfError: the server does not answer what it is asked in the block.
+        PerfError: a call of the client fails in the block.
     """
     from tritonclient.grpc import InferenceServerClient  # noqa: PLC0415 - gRPC is slow to import
     from tritonclient.utils import InferenceServerException  # noqa: PLC0415
@@ -50,7 +50,7 @@ def asking(url: str) -> Iterator[InferenceServerClient]:
             yield client
     except InferenceServerException as error:
         raise PerfError(
-            f"{url}: expected Triton's answer, got: {error}; see that it runs, and what it serves"
+            f"{url}: expected an answer of Triton, got: {error}; see that it runs, and what it serves"
         ) from error
 
 
@@ -66,7 +66,7 @@ def versions_of(url: str) -> dict[str, str]:
 
 
 def platform_of(url: str, model: str) -> str:
-    """What a running server runs a model with: its platform, or the backend where the config names none.
+    """The platform by which a running server runs a model, or its backend where the config names no platform.
 
     Raises:
         PerfError: it cannot be asked, or does not serve the model.
@@ -80,6 +80,6 @@ def is_engine(url: str, model: str) -> bool:
     """Whether a running server has an engine of TensorRT for a model.
 
     Raises:
-        PerfError: as `platform_of`.
+        PerfError: it cannot be asked, or does not serve the model.
     """
     return platform_of(url, model) == PLAN_PLATFORM

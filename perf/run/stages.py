@@ -1,4 +1,4 @@
-"""Where the time of a request goes: from the times of messages and of models to those of a user's request."""
+"""Computes where the time of a user's request goes, from the times of messages and of models."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cleave.perf.analyzer.output import AnalyzerOutput, Sent
 from cleave.perf.run.counters import Served
 
 STAGES = ("client", "network", "queue", "input", "compute", "output", "cache", "ensemble")
-"""In the order of a request. `cache` is all that a server with summaries does besides running models; `ensemble` is
-the same of a server without them."""
+"""The stages in the order of a request. `cache` is all that a server with summaries does besides running models;
+`ensemble` is the same of a server without them."""
 
 NS_PER_MS = 1e6
 

@@ -44,11 +44,11 @@ class Subject:
     """A model and its build.
 
     Args:
-        name: as `cleave build` takes it.
-        size: as given to `cleave build --size`.
-        cut: of the model.
+        name: the model as `cleave build` takes it.
+        size: its sizes as `cleave build --size` takes them.
+        cut: the cut of the model.
         repository: the folder of the build.
-        fingerprint: of the build.
+        fingerprint: the fingerprint of the build.
         current: whether the build is what this source makes: it may be old, or have an item table or a narrower
             summary.
     """
@@ -82,7 +82,7 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
     """The model called `name`.
 
     Args:
-        size: as given to `cleave build --size`.
+        size: its sizes as `cleave build --size` takes them.
         repository: the folder of its build. By default the one that `cleave build` writes; if there is none, a build
             is made in a folder that git ignores.
 

@@ -25,7 +25,7 @@ class Length(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """The same number every time."""
+    """One number, every time."""
 
     value: int
 

@@ -48,7 +48,7 @@ class Traffic:
 
     @property
     def num_candidates(self) -> int:
-        """Of all requests together."""
+        """The number of candidates of all requests together."""
         return sum(request.num_candidates for request in self.requests)
 
     @property

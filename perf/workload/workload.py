@@ -101,7 +101,7 @@ class Workload:
         arms: Sequence[str] | None = None,
         rounds: int | None = None,
     ) -> Workload:
-        """The same with other models, sizes of all of them, arms or rounds, where given.
+        """This workload with other models, sizes of all of them, arms or rounds, where given.
 
         Thresholds on arms that are not measured are dropped.
 

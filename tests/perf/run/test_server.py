@@ -45,6 +45,6 @@ def test_a_server_says_what_it_is() -> None:
 
 def test_a_model_that_is_not_served_is_an_error_of_ours() -> None:
     with pytest.raises(
-        PerfError, match=r"^host:8001: expected Triton's answer, got: .*unknown model: 'lost'.*; see th"
+        PerfError, match=r"^host:8001: expected an answer of Triton, got: .*unknown model: 'lost'.*; see th"
     ):
         is_engine("host:8001", "lost")
