@@ -65,10 +65,10 @@ def _add_gpu(parser: argparse.ArgumentParser, default: str | None = None) -> Non
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
-    from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
-    from cleave.builders.reports import inspect as report  # noqa: PLC0415 - torch is slow to import
-    from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.load import described_weights, load_ranker  # noqa: PLC0415
+    from cleave.builders.reports.inspect import inspect_report  # noqa: PLC0415
+    from cleave.builders.reports.roofline import roofline_report  # noqa: PLC0415
 
     if options.precision and not options.gpu:
         raise BuilderError("--precision: expected --gpu with it, got none; name a GPU")
@@ -76,21 +76,17 @@ def _inspect(options: argparse.Namespace) -> int:
     if processor:
         processor.checked_precision(options.precision)
     model_sizes = parse_sizes(options.size)
-    ranker = sources.load_ranker(options.name, model_sizes)
+    ranker = load_ranker(options.name, model_sizes)
     sizes = ranker.sizes("opt", **given_sizes(ranker, options))
     cut = cut_ranker(ranker)
-    weights = sources.described_weights(options.name, model_sizes)
     if options.picture:
         _draw(cut, sizes, options.picture)
+    report = inspect_report(cut, sizes, described_weights(options.name, model_sizes))
+    roofline = roofline_report(cut, processor, sizes, options.precision) if processor else None
     if options.json:
-        said = report.report_dict(cut, sizes) | {"weights": weights}
-        if processor:
-            said["roofline"] = report_roofline.roofline_dict(cut, processor, sizes, options.precision)
-        print(json.dumps(said, indent=2))
-        return 0
-    print(f"{report.report_text(cut, sizes)}\n\nweights: {weights}")
-    if processor:
-        print(f"\n{report_roofline.roofline_text(cut, processor, sizes, options.precision)}")
+        print(json.dumps(report.to_dict() | ({"roofline": roofline.to_dict()} if roofline else {}), indent=2))
+    else:
+        print("\n\n".join(str(each) for each in (report, roofline) if each))
     return 0
 
 
@@ -122,17 +118,17 @@ def _add_amortization(commands: Subparsers) -> None:
 
 
 def _amortization(options: argparse.Namespace) -> int:
-    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
-    from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415
+    from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.load import load_ranker  # noqa: PLC0415
     from cleave.builders.predict.amortization import Amortization  # noqa: PLC0415
-    from cleave.builders.reports import amortization_plots as amortization_page  # noqa: PLC0415 - torch is slow to import
-    from cleave.builders.reports import roofline as report_roofline  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.reports.amortization_plots import write_pictures  # noqa: PLC0415
+    from cleave.builders.reports.roofline import roofline_report  # noqa: PLC0415
 
     processor = gpu(options.gpu)
     processor.checked_precision(options.precision)
     answers = []
     for name in options.names or AMORTIZED:
-        ranker = sources.load_ranker(name, parse_sizes(options.size))
+        ranker = load_ranker(name, parse_sizes(options.size))
         if ranker.history_axis is None:
             raise BuilderError(f"{name}: the user tensors have no axis, expected a history; leave the model out")
         for axis in (ranker.history_axis, ranker.candidate_axis):
@@ -145,8 +141,8 @@ def _amortization(options: argparse.Namespace) -> int:
     for answer in answers:
         at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
         print(f"{answer.cut.ranker.name}, one request of one user: {at}")
-        print(f"{report_roofline.roofline_text(answer.cut, processor, answer.sizes, options.precision)}\n")
-    print("\n".join(f"wrote {file}" for file in amortization_page.write_pictures(answers, options.out)))
+        print(f"{roofline_report(answer.cut, processor, answer.sizes, options.precision)}\n")
+    print("\n".join(f"wrote {file}" for file in write_pictures(answers, options.out)))
     return 0
 
 

@@ -26,7 +26,7 @@ BASES: tuple[Basis, ...] = ("latency", "throughput")
 
 
 @dataclass(frozen=True)
-class Range:
+class SizeRange:
     """The least and the largest size of an axis for which something holds."""
 
     least: int
@@ -55,7 +55,7 @@ class Amortization:
         prediction = predict_arm(ARMS[arm], self.cut, self.processor, {**self.sizes, **sizes}, self.precision)
         return prediction.latency_ms if basis == "latency" else prediction.busy_ms
 
-    def pays(self, arm: str, simpler: str, basis: Basis, axis: Axis) -> Range | None:
+    def pays(self, arm: str, simpler: str, basis: Basis, axis: Axis) -> SizeRange | None:
         """For which sizes of an axis an arm is at least `PAYS` times as fast as a simpler one."""
         return _range(
             axis,
@@ -106,7 +106,7 @@ class Amortization:
         return found.least
 
 
-def _range(axis: Axis, holds: Callable[[int], bool]) -> Range | None:
+def _range(axis: Axis, holds: Callable[[int], bool]) -> SizeRange | None:
     """From the first to the last size that it holds for: found among powers of two, then exactly next to these.
 
     It need not hold for every size between, and what holds between two powers of two only is not found.
@@ -118,7 +118,7 @@ def _range(axis: Axis, holds: Callable[[int], bool]) -> Range | None:
     first, last = true[0], true[-1]
     least = sizes[first] if first == 0 else _edge(sizes[first], sizes[first - 1], holds)
     most = sizes[last] if last == len(sizes) - 1 else _edge(sizes[last], sizes[last + 1], holds)
-    return Range(least, most)
+    return SizeRange(least, most)
 
 
 def _edge(holding: int, failing: int, holds: Callable[[int], bool]) -> int:

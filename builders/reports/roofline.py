@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.formatting import byte_quantity, quantity, text_table
-from cleave.builders.predict.amortization import BASES, NEARLY, PAYS, STEPS, Amortization, Range
+from cleave.builders.predict.amortization import BASES, NEARLY, PAYS, STEPS, Amortization, Basis
 from cleave.builders.predict.processors import Processor
-from cleave.builders.predict.roofline import predict
+from cleave.builders.predict.roofline import ArmPrediction, predict
+from cleave.builders.spec import Axis
 
 BYTES = {
     "weights": "weight_bytes",
@@ -24,66 +26,153 @@ TIMES = {"FLOPs": "compute_ms", "memory": "memory_ms", "launches": "launch_ms", 
 """The columns of times that make up a latency, and what they are called in a prediction."""
 
 
-def roofline_dict(
+@dataclass(frozen=True)
+class Pays:
+    """For which sizes of an axis an arm is worth having over a simpler one; both None where it never is."""
+
+    arm: str
+    over: str
+    basis: Basis
+    axis: str
+    least: int | None
+    most: int | None
+
+    def __str__(self) -> str:
+        return "none" if self.least is None else f"{self.least:,} to {self.most:,}"
+
+
+@dataclass(frozen=True)
+class RooflineReport:
+    """One request of one user at these sizes, and where amortization pays with the other axes there."""
+
+    processor: Processor
+    sizes: Mapping[str, int]
+    summary_bytes: int
+    precision: str
+    """Of matrix products."""
+    arms: Mapping[str, ArmPrediction]
+    pays: tuple[Pays, ...]
+    most_candidates_before_scorer_dominates: int | None
+    """None where the scorer takes longer than the encoder for any number."""
+    micro_batch: int
+    """The fewest candidates a call that reach `NEARLY` the scorer's best throughput."""
+    least_store_bytes_per_s: float | None
+    """From which rate of a store on a kept summary arrives sooner than one encoded anew; None if at none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "machine": dataclasses.asdict(self.processor),
+            "precision": self.precision,
+            "arms": {arm: _arm_dict(prediction) for arm, prediction in self.arms.items()},
+            "pays": [dataclasses.asdict(each) for each in self.pays],
+            "most_candidates_before_scorer_dominates": self.most_candidates_before_scorer_dominates,
+            "micro_batch": self.micro_batch,
+            "least_store_bytes_per_s": self.least_store_bytes_per_s,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        processor = self.processor
+        yield f"predicted on {processor.name}" + ("" if processor.measured else "; nothing was run on a GPU")
+        yield f"{_peaks_text(processor, self.precision)}: {processor.source}"
+        yield ""
+        yield text_table(
+            ("arm", "latency", *TIMES, "candidates/s", *BYTES),
+            [_arm_cells(arm, prediction) for arm, prediction in self.arms.items()],
+        )
+        uncounted = sorted({name for prediction in self.arms.values() for name in prediction.uncounted})
+        if uncounted:
+            yield f"not in these figures (unknown operator or shape): {', '.join(uncounted)}"
+        yield ""
+        yield self._pays_table()
+        yield ""
+        yield from self._answers()
+
+    def _pays_table(self) -> str:
+        """A row for each step and basis, a column for each axis."""
+        rows: dict[str, list[str]] = {}
+        for each in self.pays:
+            rows.setdefault(f"{each.arm} over {each.over}, {each.basis}", []).append(str(each))
+        others = {
+            axis: ", ".join(f"{name} {size:,}" for name, size in self.sizes.items() if name != axis)
+            for axis in dict.fromkeys(each.axis for each in self.pays)
+        }
+        return text_table(
+            [f"{PAYS:g} times as fast for", *(f"{axis} (at {sizes})" for axis, sizes in others.items())],
+            [[title, *cells] for title, cells in rows.items()],
+        )
+
+    def _answers(self) -> Iterator[str]:
+        most, store = self.most_candidates_before_scorer_dominates, self.least_store_bytes_per_s
+        if most is None:
+            yield "the scorer takes longer than the encoder for any number of candidates"
+        else:
+            yield f"the scorer takes longer than the encoder beyond {most:,} candidates"
+        yield f"{self.micro_batch:,} candidates a call reach {NEARLY:.0%} of the scorer's best throughput on one stream"
+        kept = f"a kept summary of {byte_quantity(self.summary_bytes)}"
+        if store is None:
+            yield f"{kept} never arrives sooner than one encoded anew"
+        else:
+            yield f"{kept} arrives sooner than one encoded anew from a store of {quantity(store)}B/s on"
+
+
+def roofline_report(
     cut: Cut, processor: Processor, sizes: Mapping[str, int], precision: str | None = None
-) -> dict[str, Any]:
-    """As JSON."""
-    answers = Amortization(cut, processor, sizes, precision)
-    arms = predict(cut, processor, sizes, precision)
-    return {
-        "machine": dataclasses.asdict(processor),
-        "precision": answers.precision,
-        "arms": {
-            arm: {
-                **{key: value for key, value in dataclasses.asdict(prediction).items() if key != "arm"},
-                "latency_ms": prediction.latency_ms,
-                "busy_ms": prediction.busy_ms,
-                "candidates_per_s": prediction.candidates_per_s,
-            }
-            for arm, prediction in arms.items()
-        },
-        "pays": [
-            {"arm": arm, "over": simpler, "basis": basis, "axis": axis.name, **_range_dict(found)}
+) -> RooflineReport:
+    """The report of a cut on a processor.
+
+    Args:
+        sizes: of every axis by name.
+        precision: of matrix products, the processor's own by default.
+
+    Raises:
+        ProcessorError: there is no such precision.
+    """
+    amortization = Amortization(cut, processor, sizes, precision)
+    return RooflineReport(
+        processor=processor,
+        sizes=dict(sizes),
+        summary_bytes=cut.summary_bytes(sizes),
+        precision=amortization.precision,
+        arms=predict(cut, processor, sizes, precision),
+        pays=tuple(
+            _pays(amortization, arm, simpler, basis, axis)
             for arm, simpler in STEPS
             for basis in BASES
             for axis in cut.ranker.axes
-            for found in [answers.pays(arm, simpler, basis, axis)]
-        ],
-        "most_candidates_before_scorer_dominates": answers.balance(),
-        "micro_batch": answers.micro_batch(),
-        "least_store_bytes_per_s": answers.store_bytes_per_s(),
+        ),
+        most_candidates_before_scorer_dominates=amortization.balance(),
+        micro_batch=amortization.micro_batch(),
+        least_store_bytes_per_s=amortization.store_bytes_per_s(),
+    )
+
+
+def _pays(amortization: Amortization, arm: str, simpler: str, basis: Basis, axis: Axis) -> Pays:
+    found = amortization.pays(arm, simpler, basis, axis)
+    least, most = (None, None) if found is None else (found.least, found.most)
+    return Pays(arm, simpler, basis, axis.name, least, most)
+
+
+def _arm_dict(prediction: ArmPrediction) -> dict[str, Any]:
+    fields = dataclasses.asdict(prediction)
+    del fields["arm"]
+    return fields | {
+        "latency_ms": prediction.latency_ms,
+        "busy_ms": prediction.busy_ms,
+        "candidates_per_s": prediction.candidates_per_s,
     }
 
 
-def _range_dict(found: Range | None) -> dict[str, int | None]:
-    return {"least": None, "most": None} if found is None else dataclasses.asdict(found)
-
-
-def roofline_text(cut: Cut, processor: Processor, sizes: Mapping[str, int], precision: str | None = None) -> str:
-    """For people."""
-    report = roofline_dict(cut, processor, sizes, precision)
-    lines = [
-        f"predicted on {processor.name}" + ("" if processor.measured else "; nothing was run on a GPU"),
-        f"{_peaks_text(processor, report['precision'])}: {processor.source}",
-        "",
-        text_table(
-            ("arm", "latency", *TIMES, "candidates/s", *BYTES),
-            [_arm_cells(arm, row) for arm, row in report["arms"].items()],
-        ),
-    ]
-    uncounted = sorted({name for row in report["arms"].values() for name in row["uncounted"]})
-    if uncounted:
-        lines.append(f"not in these figures (unknown operator or shape): {', '.join(uncounted)}")
-    return "\n".join([*lines, "", _pays_table(cut, report, sizes), "", *_other_lines(cut, report, sizes)])
-
-
-def _arm_cells(arm: str, row: Mapping[str, Any]) -> list[str]:
+def _arm_cells(arm: str, prediction: ArmPrediction) -> list[str]:
     return [
         arm,
-        _ms(row["latency_ms"]),
-        *(_ms(row["time"][part]) for part in TIMES.values()),
-        quantity(row["candidates_per_s"]),
-        *(byte_quantity(row[key]) for key in BYTES.values()),
+        _ms(prediction.latency_ms),
+        *(_ms(getattr(prediction.time, part)) for part in TIMES.values()),
+        quantity(prediction.candidates_per_s),
+        *(byte_quantity(getattr(prediction, column)) for column in BYTES.values()),
     ]
 
 
@@ -97,42 +186,6 @@ def _peaks_text(processor: Processor, precision: str) -> str:
     if processor.link_bytes_per_s:
         peaks.insert(3, f"PCIe {quantity(processor.link_bytes_per_s)}B/s")
     return ", ".join(peaks)
-
-
-def _pays_table(cut: Cut, report: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
-    """A row for each step and basis, a column for each axis."""
-    axes = [axis.name for axis in cut.ranker.axes]
-    found = {(row["arm"], row["over"], row["basis"], row["axis"]): row for row in report["pays"]}
-    return text_table(
-        [f"{PAYS:g} times as fast for", *(f"{axis} (at {_others(axis, sizes)})" for axis in axes)],
-        [
-            [f"{arm} over {simpler}, {basis}", *(_range_text(found[arm, simpler, basis, axis]) for axis in axes)]
-            for arm, simpler in STEPS
-            for basis in BASES
-        ],
-    )
-
-
-def _others(axis: str, sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {size:,}" for name, size in sizes.items() if name != axis)
-
-
-def _range_text(row: Mapping[str, Any]) -> str:
-    return "none" if row["least"] is None else f"{row['least']:,} to {row['most']:,}"
-
-
-def _other_lines(cut: Cut, report: Mapping[str, Any], sizes: Mapping[str, int]) -> list[str]:
-    most, store = report["most_candidates_before_scorer_dominates"], report["least_store_bytes_per_s"]
-    kept = f"a kept summary of {byte_quantity(cut.summary_bytes(sizes))}"
-    return [
-        "the scorer takes longer than the encoder for any number of candidates"
-        if most is None
-        else f"the scorer takes longer than the encoder beyond {most:,} candidates",
-        f"{report['micro_batch']:,} candidates a call reach {NEARLY:.0%} of the scorer's best throughput on one stream",
-        f"{kept} never arrives sooner than one encoded anew"
-        if store is None
-        else f"{kept} arrives sooner than one encoded anew from a store of {quantity(store)}B/s on",
-    ]
 
 
 def _ms(value: float) -> str:

@@ -19,7 +19,7 @@ OPT_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Range:
+class ProfileRange:
     """The sizes of one axis in one profile, and the one to be fast at."""
 
     min: int
@@ -37,7 +37,7 @@ class Range:
 class Profile:
     """One optimization profile: a range for the batch and each axis by name."""
 
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, ProfileRange]
 
     def shapes(self, dims: Sequence[int | str]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The shapes at min, opt and max of a tensor whose dims are written as in an ONNX graph."""
@@ -58,7 +58,7 @@ class Profile:
         return ", ".join(f"{name} {sizes}" for name, sizes in self.ranges.items())
 
 
-def ranges_of(axis: Axis) -> tuple[Range, ...]:
+def ranges_of(axis: Axis) -> tuple[ProfileRange, ...]:
     """The sizes of an axis in at most two ranges.
 
     The first ends with the bucket that holds `opt` and is tuned there: what most requests are padded to. All above it
@@ -66,9 +66,9 @@ def ranges_of(axis: Axis) -> tuple[Range, ...]:
     that are made for work of the same kind.
     """
     usual = axis.bucket(axis.opt)
-    ranges = [Range(axis.min, usual, usual)]
+    ranges = [ProfileRange(axis.min, usual, usual)]
     if usual < axis.max:
-        ranges.append(Range(usual + 1, axis.max, axis.max))
+        ranges.append(ProfileRange(usual + 1, axis.max, axis.max))
     return tuple(ranges)
 
 
@@ -77,7 +77,7 @@ def profiles_of(model: onnx.ModelProto, axes: Sequence[Axis], max_batch: int) ->
     read = {
         name for value in model.graph.input for dim in dims_of(value) for name in Size.parse(dim).axes if name != BATCH
     }
-    batch = Range(1, min(OPT_BATCH, max_batch), max_batch)
+    batch = ProfileRange(1, min(OPT_BATCH, max_batch), max_batch)
     of_axes = {axis.name: ranges_of(axis) for axis in axes if axis.name in read}
     return tuple(
         Profile({BATCH: batch, **dict(zip(of_axes, chosen, strict=True))})

@@ -10,7 +10,6 @@ from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.load import random_ranker
 from cleave.builders.onnx_graph.operators import operator
 from cleave.builders.predict.arms import flops_of_arms, ratios
-from cleave.builders.reports.inspect import report_dict
 from cleave.builders.zoo import ZOO
 from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights
 from tests.zoo_cuts import zoo_cut
@@ -61,7 +60,7 @@ def test_ratios_of_append() -> None:
     cut = large_append()
     per_candidate = M * (LAYERS * block(N + 1, N, D, HEADS) + head(1, D))
     assert flops_of_arms(cut, SIZES)["per_candidate"] == pytest.approx(per_candidate, rel=0.01)
-    ratio = report_dict(cut, SIZES)["ratio"]
+    ratio = ratios(flops_of_arms(cut, SIZES))
     assert ratio["cached"] > 900
     assert ratio["cached"] > ratio["uncached"] > ratio["single_pass"] > 300
 

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from cleave.builders.cut.cut import split
-from cleave.builders.predict.amortization import NEARLY, PAYS, Amortization, Range, _range
+from cleave.builders.predict.amortization import NEARLY, PAYS, Amortization, SizeRange, _range
 from cleave.builders.predict.arms import flops_of_arms
 from cleave.builders.predict.processors import GPUS, Processor
-from cleave.builders.reports.roofline import roofline_text
+from cleave.builders.reports.roofline import roofline_report
 from cleave.builders.spec import Axis
 from tests.builders.graphs import graph, ranker
 from tests.zoo_cuts import zoo_cut
@@ -23,7 +23,7 @@ COMPUTES = Processor("computes", {"float32": 1e9}, 1e9, 1e15, None, 0.0, "this t
 @pytest.mark.parametrize(("least", "most"), [(3, 1000), (4, 999), (500, 1000), (3, 3)])
 def test_ranges_are_exact_to_one(least: int, most: int) -> None:
     axis = Axis("a", min=3, opt=5, max=1000)
-    assert _range(axis, lambda size: least <= size <= most) == Range(least, most)
+    assert _range(axis, lambda size: least <= size <= most) == SizeRange(least, most)
     assert _range(axis, lambda size: False) is None
 
 
@@ -39,8 +39,8 @@ def test_where_flops_alone_count_the_ratios_are_those_of_flops() -> None:
     arms = flops_of_arms(cut, {**SIZES, "candidates": edge})
     assert arms["single_pass"] / arms["cached"] == pytest.approx(PAYS, rel=0.01)
     first = answers.pays("single_pass", "per_candidate", "latency", candidates)
-    assert first == Range(2, candidates.max)
-    assert answers.pays("single_pass", "per_candidate", "latency", history) == Range(1, history.max)
+    assert first == SizeRange(2, candidates.max)
+    assert answers.pays("single_pass", "per_candidate", "latency", history) == SizeRange(1, history.max)
 
 
 def test_the_scorer_dominates_from_where_it_has_the_most_flops() -> None:
@@ -70,7 +70,7 @@ def test_a_summary_over_a_slow_link_is_not_worth_keeping() -> None:
     rate = near.store_bytes_per_s()
     assert rate is not None
     assert cut.summary_bytes(SIZES) / rate * 1000 == pytest.approx(saved_ms)
-    text = roofline_text(cut, linked.processor, SIZES)
+    text = str(roofline_report(cut, linked.processor, SIZES))
     assert "never arrives sooner than one encoded anew" in text
 
 
@@ -85,7 +85,7 @@ def test_what_is_unknown_is_named() -> None:
         """),
         ranker(),
     )
-    text = roofline_text(cut, GPUS["L4"], {"history": 6, "candidates": 5})
+    text = str(roofline_report(cut, GPUS["L4"], {"history": 6, "candidates": 5}))
     assert (
         "not in these figures (unknown operator or shape): model/ReduceSum_2, recent/MatMul_1, recent/Slice_0" in text
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cleave.builders.reports.cut_picture import ENCODER, ITEMS, SCORER, CutPicture, write_cut_picture
-from cleave.builders.reports.inspect import report_dict
+from cleave.builders.reports.inspect import inspect_report
 from cleave.builders.zoo import ZOO
 from cleave.cli import main
 from tests.zoo_cuts import zoo_cut
@@ -19,7 +19,7 @@ def test_boxes_and_crossings_are_those_of_the_cut(name: str) -> None:
     sizes = cut.ranker.sizes("opt")
     picture = CutPicture.of(cut, sizes)
     parts = {ENCODER: "history_encoder", ITEMS: "item_tower", SCORER: "candidate_scorer"}
-    flops = report_dict(cut, sizes)["flops"]
+    flops = inspect_report(cut, sizes).flops
     for lane, part in parts.items():
         drawn = sum(box.flops for box in picture.boxes if box.lane == lane)
         assert drawn == pytest.approx(flops[part], rel=0)

@@ -12,7 +12,7 @@ import pytest
 import cleave.builders.cut.cut
 from cleave.builders.cut.cut import Cut, split
 from cleave.builders.predict.arms import flops_of_arms
-from cleave.builders.reports.inspect import report_dict, report_text
+from cleave.builders.reports.inspect import inspect_report
 from cleave.cli import main
 from tests.builders.graphs import graph, ranker
 from tests.zoo_cuts import zoo_cut
@@ -21,7 +21,7 @@ SIZES = {"history": 6, "candidates": 5}
 
 
 def test_the_report_for_machines(small_cut: Cut) -> None:
-    report = json.loads(json.dumps(report_dict(small_cut, SIZES), allow_nan=False))
+    report = json.loads(json.dumps(inspect_report(small_cut, SIZES).to_dict(), allow_nan=False))
     assert set(report["flops"]) == {"whole", "history_encoder", "item_tower", "candidate_scorer"}
     assert report["flops"]["history_encoder"] == 2 * 6 * 4 * 4 + 6 + 4
     assert report["flops"]["item_tower"] == 2 * 5 * 4 * 4
@@ -43,7 +43,7 @@ def test_the_report_for_machines(small_cut: Cut) -> None:
 
 
 def test_the_report_for_people(small_cut: Cut) -> None:
-    lines = report_text(small_cut, SIZES).splitlines()
+    lines = str(inspect_report(small_cut, SIZES)).splitlines()
     assert lines[0] == "small, one request of one user: history 6, candidates 5"
     share = f"{202 / flops_of_arms(small_cut, SIZES)['uncached']:.1%}"
     assert any(line.split() == ["history_encoder", "202", share, "the", "user", "alone"] for line in lines)
@@ -59,8 +59,9 @@ def test_the_report_for_people(small_cut: Cut) -> None:
 def test_almost_nothing_of_concat_can_be_moved() -> None:
     cut = zoo_cut("concat")
     sizes = cut.ranker.sizes("opt")
-    assert report_dict(cut, sizes)["little_to_move"] is True
-    text = report_text(cut, sizes)
+    report = inspect_report(cut, sizes)
+    assert report.little_to_move
+    text = str(report)
     assert "Almost nothing can be moved: 0.0" in text
     assert "User and candidate mix first in model/Concat" in text
     assert "it joins what is made of history_items, history_ratings with what is made of candidate_items." in text
@@ -70,10 +71,10 @@ def test_almost_nothing_of_concat_can_be_moved() -> None:
 @pytest.mark.parametrize("name", ["append", "hstu", "vista", "lime_mha", "lime_xor"])
 def test_much_of_the_other_models_can_be_moved(name: str) -> None:
     cut = zoo_cut(name)
-    report = report_dict(cut, cut.ranker.sizes("opt"))
-    assert report["little_to_move"] is False
-    assert report["ratio"]["cached"] > report["ratio"]["uncached"] > 1
-    assert report["uncounted_nodes"] == []
+    report = inspect_report(cut, cut.ranker.sizes("opt"))
+    assert not report.little_to_move
+    assert report.arm_flops["cached"] < report.arm_flops["uncached"] < report.arm_flops["per_candidate"]
+    assert report.uncounted_nodes == ()
 
 
 def test_what_is_not_counted_is_named_and_not_called_little() -> None:
@@ -87,10 +88,10 @@ def test_what_is_not_counted_is_named_and_not_called_little() -> None:
         """),
         ranker(),
     )
-    report = report_dict(cut, SIZES)
-    assert report["uncounted_nodes"] == ["model/ReduceSum_2", "recent/MatMul_1"]
-    assert report["little_to_move"] is False
-    assert "not counted (unknown operator or shape): model/ReduceSum_2, recent/MatMul_1" in report_text(cut, SIZES)
+    report = inspect_report(cut, SIZES)
+    assert report.uncounted_nodes == ("model/ReduceSum_2", "recent/MatMul_1")
+    assert not report.little_to_move
+    assert "not counted (unknown operator or shape): model/ReduceSum_2, recent/MatMul_1" in str(report)
 
 
 def test_a_scorer_that_only_looks_up_has_no_ratio() -> None:
@@ -104,8 +105,9 @@ def test_a_scorer_that_only_looks_up_has_no_ratio() -> None:
         """),
         ranker(),
     )
-    assert report_dict(cut, SIZES)["ratio"]["cached"] is None
-    assert any(line.split() == ["cached", "0", "-"] for line in report_text(cut, SIZES).splitlines())
+    report = inspect_report(cut, SIZES)
+    assert report.ratio["cached"] is None
+    assert any(line.split() == ["cached", "0", "-"] for line in str(report).splitlines())
 
 
 @pytest.fixture

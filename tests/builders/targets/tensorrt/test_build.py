@@ -17,7 +17,7 @@ from cleave.builders.names import BATCH, TENSORRT_CONFIG_FILE
 from cleave.builders.pipeline import Build
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, profiles_of_cut, tensorrt_parts
-from cleave.builders.targets.tensorrt.profiles import Profile, Range
+from cleave.builders.targets.tensorrt.profiles import Profile, ProfileRange
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
 from tests.builders.contract.test_gpus import fake_nvidia_smi
 from tests.builders.targets.tensorrt.recording_tensorrt import VERSION, RecordingTensorRT
@@ -100,7 +100,7 @@ def test_configs_are_those_of_the_forms_that_tensorrt_took(
         refused = onnx.ModelProto()
         refused.CopyFrom(last.forms[0].model)
         refused.graph.node[0].op_type = "Det"
-        fewer = tuple(Profile({**p.ranges, BATCH: Range(1, 2, 4)}) for p in last.forms[0].profiles)
+        fewer = tuple(Profile({**p.ranges, BATCH: ProfileRange(1, 2, 4)}) for p in last.forms[0].profiles)
         return [*others, TensorRTPart(last.name, (Form(refused, fewer), Form(last.forms[0].model, fewer)))]
 
     monkeypatch.setattr("cleave.builders.targets.tensorrt.build.tensorrt_parts", parts)

@@ -22,13 +22,17 @@ from cleave.builders.targets.tensorrt.engine import (
 )
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, tensorrt_parts
 from cleave.builders.targets.tensorrt.layers import Layer, activation_bytes, fused_attentions, layers_from_log
-from cleave.builders.targets.tensorrt.profiles import Profile, Range
+from cleave.builders.targets.tensorrt.profiles import Profile, ProfileRange
 from tests.builders.targets.tensorrt.recording_tensorrt import RecordingTensorRT
 from tests.tables import markdown_rows
 
 SM89 = EngineOptions(architecture="SM89")
-SHORT = Profile({BATCH: Range(1, 2, 4), "history": Range(1, 32, 32), "candidates": Range(1, 16, 16)})
-LONG = Profile({BATCH: Range(1, 2, 4), "history": Range(33, 64, 64), "candidates": Range(1, 16, 16)})
+SHORT = Profile(
+    {BATCH: ProfileRange(1, 2, 4), "history": ProfileRange(1, 32, 32), "candidates": ProfileRange(1, 16, 16)}
+)
+LONG = Profile(
+    {BATCH: ProfileRange(1, 2, 4), "history": ProfileRange(33, 64, 64), "candidates": ProfileRange(1, 16, 16)}
+)
 
 
 @pytest.fixture(scope="module")

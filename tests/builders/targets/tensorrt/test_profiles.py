@@ -17,7 +17,7 @@ from cleave.builders.targets.tensorrt.forms import (
     profiles_of_cut,
     tensorrt_parts,
 )
-from cleave.builders.targets.tensorrt.profiles import OPT_BATCH, Profile, Range, profiles_of, ranges_of
+from cleave.builders.targets.tensorrt.profiles import OPT_BATCH, Profile, ProfileRange, profiles_of, ranges_of
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
 from cleave.builders.triton.graphs import artifacts_of
 from cleave.builders.zoo import ZOO
@@ -44,9 +44,9 @@ def test_ranges_cover_every_size_once_and_are_tuned_at_a_bucket(axis: Axis) -> N
 
 
 def test_the_first_range_ends_with_the_bucket_that_holds_opt() -> None:
-    assert ranges_of(AXES[0]) == (Range(1, 256, 256), Range(257, 4096, 4096))
-    assert ranges_of(AXES[1]) == (Range(3, 256, 256), Range(257, 5000, 5000))
-    assert ranges_of(AXES[2]) == (Range(1, 4096, 4096),)
+    assert ranges_of(AXES[0]) == (ProfileRange(1, 256, 256), ProfileRange(257, 4096, 4096))
+    assert ranges_of(AXES[1]) == (ProfileRange(3, 256, 256), ProfileRange(257, 5000, 5000))
+    assert ranges_of(AXES[2]) == (ProfileRange(1, 4096, 4096),)
 
 
 def test_there_is_a_profile_for_every_combination_of_what_a_part_reads() -> None:
@@ -60,7 +60,7 @@ def test_there_is_a_profile_for_every_combination_of_what_a_part_reads() -> None
 
 
 def test_the_shapes_of_a_tensor_follow_from_its_dims() -> None:
-    profile = Profile({BATCH: Range(1, 8, 64), "history": Range(1, 16, 32)})
+    profile = Profile({BATCH: ProfileRange(1, 8, 64), "history": ProfileRange(1, 16, 32)})
     assert profile.shapes([BATCH, 3, "history + 2", "2*history"]) == ((1, 3, 3, 2), (8, 3, 18, 32), (64, 3, 34, 64))
 
 
@@ -85,7 +85,7 @@ def test_the_batch_of_each_form_is_as_large_as_the_longest_requests_allow(name: 
             assert form.max_batch == 1 or fits(form.max_batch)
             assert form.max_batch == MAX_BATCH_SIZE or not fits(2 * form.max_batch)
             for profile in form.profiles:
-                assert profile.ranges[BATCH] == Range(1, min(OPT_BATCH, form.max_batch), form.max_batch)
+                assert profile.ranges[BATCH] == ProfileRange(1, min(OPT_BATCH, form.max_batch), form.max_batch)
 
 
 def test_a_form_without_its_weights_in_memory_takes_more_users() -> None:
@@ -110,4 +110,4 @@ def test_small_models_take_the_whole_batch(small_cut: Cut) -> None:
         if model is not None:
             assert max_batch_of(model, small_cut.parts["whole"].probe, small_cut.ranker) == MAX_BATCH_SIZE
             for profile in profiles_of(model, small_cut.ranker.axes, 4):
-                assert profile.ranges[BATCH] == Range(1, 4, 4)
+                assert profile.ranges[BATCH] == ProfileRange(1, 4, 4)
