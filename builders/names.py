@@ -69,11 +69,10 @@ def named_config_file(config_name: str) -> str:
 
 TENSORRT_CONFIG_FILE = named_config_file(TENSORRT_CONFIG)
 
+# Dimensions and parameters of a model's config
 
 VARIABLE: Final = -1
 """How Triton writes a dimension whose size varies."""
-
-# Parameters of a model's config
 
 SIGNATURE_PARAMETER = "cleave_signature"
 """Publishes the signature of the model, as JSON, to clients and backends: see `cleave.builders.contract.signature`."""
@@ -135,4 +134,4 @@ Absence = Flaw | Literal["miss", "store_error", "off"]
 
 Status = Absence | Literal["hit", "stale"]
 """How a summary was obtained. `hit` is a kept one; all others were encoded: `stale` as the kept one is of another
-history, else for want of a kept one."""
+history, otherwise because none could be used."""

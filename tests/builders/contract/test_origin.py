@@ -41,8 +41,9 @@ def test_an_engine_is_built_where_one_is_wanted_or_was(tmp_path: Path) -> None:
     assert command_of(remedy_for(folder, engine=True)) == with_engine
     (folder / "1" / "model.plan").touch()
     assert command_of(remedy_for(folder)) == with_engine
-    again = build_command_into(tmp_path, with_engine, engines=True)
-    assert again == with_engine
+    for target in ("tensorrt", "onnxruntime"):
+        command = f"cleave build toy.py:ranker --target {target}"
+        assert build_command_into(tmp_path, command, engines=True) == with_engine
 
 
 def test_a_model_without_a_manifest_is_built_as_the_others_of_its_ranker(tmp_path: Path) -> None:
