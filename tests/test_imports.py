@@ -137,6 +137,7 @@ def test_the_core_of_the_builders_knows_no_data_set_and_no_model() -> None:
         if name.startswith(apart)
     } == {
         ("cleave.builders.load", "cleave.builders.zoo"),
+        ("cleave.builders.load", "cleave.builders.zoo.trained"),
         ("cleave.builders.commands.build", "cleave.builders.training.build_auc"),
     }
 
