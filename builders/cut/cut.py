@@ -25,9 +25,10 @@ from cleave.builders.cut.summary import SummaryTensor, name_summary
 from cleave.builders.export.id_ranges import with_id_ranges
 from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, WHOLE, model_name
+from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.onnx_graph.probe import Probe, probe
 from cleave.builders.onnx_graph.scopes import scope_of
-from cleave.builders.passes.additive_masks import additive_masks
+from cleave.builders.passes import before_cut
 from cleave.builders.spec import Ranker
 
 
@@ -162,7 +163,7 @@ def cut_ranker(ranker: Ranker) -> Cut:
     """
     exported = onnx_from_ranker(ranker)
     resolved = with_id_ranges(ranker, exported)
-    whole = additive_masks(exported, probe(exported, resolved), resolved.sizes("opt"))
+    whole = applied(before_cut(probe(exported, resolved), resolved.sizes("opt")), exported)
     return split(whole, resolved)
 
 

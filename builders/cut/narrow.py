@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.summary_dtype import with_summary_dtype
-from cleave.builders.passes.fold_constants import folded
-from cleave.builders.passes.precision import check_precision, rounded_to, with_precision
+from cleave.builders.onnx_graph.edit import applied
+from cleave.builders.passes import in_precision
+from cleave.builders.passes.precision import check_precision, rounded_to
 
 
 def narrowed(cut: Cut, precision: str, summary_dtype: str | None = None) -> Cut:
@@ -34,7 +35,7 @@ def cut_with_precision(cut: Cut, precision: str) -> Cut:
         return cut
     scores = [tensor.name for tensor in cut.ranker.output]
     return cut.with_graphs(
-        {name: with_precision(folded(part.graph), precision, part.probe, scores) for name, part in cut.parts.items()}
+        {name: applied(in_precision(precision, part.probe, scores), part.graph) for name, part in cut.parts.items()}
     )
 
 

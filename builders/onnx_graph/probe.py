@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from cleave.builders.names import BATCH
+from cleave.builders.onnx_graph.edit import copy_of
 from cleave.builders.onnx_graph.random_inputs import batch_and_sizes, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.onnx_graph.sizes import Size, tensor_dims
@@ -133,8 +134,7 @@ def _probe_sizes(ranker: Ranker) -> list[dict[str, int]]:
 
 
 def _runner_of_all_tensors(model: onnx.ModelProto) -> OnnxRunner:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+    watched = copy_of(model)
     named = {output.name for output in watched.graph.output}
     for node in watched.graph.node:
         watched.graph.output.extend(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from cleave.builders.names import BATCH
+from cleave.builders.onnx_graph.edit import copy_of
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import AnyArray
 from cleave.builders.onnx_graph.sizes import product
@@ -15,7 +18,7 @@ NEVER_READ = -1e30
 """A masked weight at or below this is exactly itself after adding any real one: float32 has no digits left for it."""
 
 
-def additive_masks(model: onnx.ModelProto, probe: Probe, sizes: dict[str, int]) -> onnx.ModelProto:
+def additive_masks(model: onnx.ModelProto, probe: Probe, sizes: Mapping[str, int]) -> onnx.ModelProto:
     """`Where(mask, -large, weights)` before a Softmax becomes `weights + Where(mask, -large, 0)`.
 
     The Where then runs over the mask [B, 1, 1, N] instead of the weights [B, H, S, N], and the sum over those is
@@ -26,8 +29,7 @@ def additive_masks(model: onnx.ModelProto, probe: Probe, sizes: dict[str, int]) 
         probe: sizes of the tensors of `model`.
         sizes: of every axis, to tell which operand is the smaller one.
     """
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
+    rewritten = copy_of(model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims}
     softmax_inputs = {node.input[0] for node in model.graph.node if node.op_type == "Softmax"}
     nodes: list[onnx.NodeProto] = []
@@ -62,7 +64,7 @@ def _masked_operand(node: onnx.NodeProto, constants: dict[str, AnyArray]) -> int
     return None
 
 
-def _is_smaller(node: onnx.NodeProto, masked: int, probe: Probe, sizes: dict[str, int]) -> bool:
+def _is_smaller(node: onnx.NodeProto, masked: int, probe: Probe, sizes: Mapping[str, int]) -> bool:
     mask, weights = probe.shape(node.input[0]), probe.shape(node.input[masked])
     if mask is None or weights is None:
         return False

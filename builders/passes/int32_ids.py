@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cleave.builders.onnx_graph.edit import element_types, replace_nodes
+from cleave.builders.onnx_graph.edit import copy_of, element_types, replace_nodes
 from cleave.builders.onnx_graph.operators import Kind, operator
 
 INT32_MAX = np.iinfo(np.int32).max
@@ -17,8 +17,7 @@ def int32_inside(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Ids beyond int32 wrap around; a table that they could look up has fewer rows than that.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = copy_of(model)
     _Int32(changed).run()
     onnx.checker.check_model(changed)
     return changed

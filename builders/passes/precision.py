@@ -23,7 +23,7 @@ from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
 from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS, largest_number, numpy_type, onnx_type
-from cleave.builders.onnx_graph.edit import element_types, replace_nodes
+from cleave.builders.onnx_graph.edit import copy_of, element_types, replace_nodes
 from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
 
@@ -57,8 +57,7 @@ def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores:
     """
     if precision == "float32":
         return model
-    typed = onnx.ModelProto()
-    typed.CopyFrom(model)
+    typed = copy_of(model)
     _Typing(typed, onnx_type(precision), probe, frozenset(scores)).run()
     onnx.checker.check_model(typed)
     return typed
@@ -185,8 +184,7 @@ def rounded_to(model: onnx.ModelProto) -> onnx.ModelProto:
     For measuring on a CPU: ONNX Runtime has no kernels for bfloat16 there, and computes chains of float16 in float32
     without rounding in between, which flatters. Tensor cores add up products in float32, as this does.
     """
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
+    rounded = copy_of(model)
     types = element_types(model)
     low = {name for name, kind in types.items() if kind in NARROW_FLOATS}
     interface = {value.name for value in (*model.graph.input, *model.graph.output)} & low

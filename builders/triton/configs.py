@@ -140,7 +140,7 @@ class _ConfigTensor:
 
     @property
     def dims(self) -> list[int]:
-        """One value a user has a dimension, too: see `cleave.builders.passes.batch_columns`."""
+        """One value a user has a dimension, too: see `cleave.builders.passes.unit_axes`."""
         return [VARIABLE if isinstance(axis, str) else axis for axis in self.served.axes] or [1]
 
 

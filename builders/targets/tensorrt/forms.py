@@ -12,7 +12,6 @@ from cleave.builders.names import BATCH, model_name
 from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.passes import TENSORRT, TENSORRT_FUSED
-from cleave.builders.passes.batch_columns import with_columns
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.tensorrt.profiles import Profile, profiles_of
 from cleave.builders.triton.configs import MAX_BATCH_SIZE
@@ -57,7 +56,7 @@ def tensorrt_parts(cut: Cut) -> tuple[TensorRTPart, ...]:
     """An engine for each part of a cut."""
     parts = []
     for name, part in cut.parts.items():
-        spelled_out = applied(TENSORRT, with_columns(part.graph))
+        spelled_out = applied(TENSORRT, part.graph)
         best = applied(TENSORRT_FUSED, spelled_out)
         models = (best,) if best is spelled_out else (best, spelled_out)
         forms = tuple(_form(model, part.probe, cut.ranker) for model in models)

@@ -1,7 +1,7 @@
-"""Gives graphs the shapes that Triton speaks of: one value a user is `[batch, 1]` there, and `[batch]` in torch.
+"""Gives inputs and outputs the shapes of Triton, where one value a user is `[batch, 1]`; in torch it is `[batch]`.
 
-Triton could reshape it itself (`reshape` in the config), but then it checks a request of no rows less strictly: one is
-handed to the backend, where it may never be answered.
+Triton could reshape them itself (`reshape` in the config), but then it checks a request of no rows less strictly: such
+a request is handed to the backend, where it may never be answered.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from cleave.builders.onnx_graph.edit import rename_tensors
+from cleave.builders.onnx_graph.edit import copy_of, rename_tensors
 
-AXIS = "column_axis"
-SUFFIX = "_row"
+AXIS, SUFFIX, SCOPE = "column_axis", "_row", "columns"
+"""Names inside the graphs that are served: to change one of them changes the fingerprint of every model."""
 
 
-def with_columns(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_unit_axes(model: onnx.ModelProto) -> onnx.ModelProto:
     """An equal graph whose inputs and outputs of shape `[batch]` are `[batch, 1]`, under the same names."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = copy_of(model)
     graph = changed.graph
     inputs, outputs = ([value for value in values if _rank(value) == 1] for values in (graph.input, graph.output))
     if not inputs and not outputs:
@@ -43,4 +42,4 @@ def _rank(value: onnx.ValueInfoProto) -> int:
 
 
 def _node(op: str, given: str, made: str, name: str) -> onnx.NodeProto:
-    return helper.make_node(op, [given, AXIS], [made], f"columns/{name}")
+    return helper.make_node(op, [given, AXIS], [made], f"{SCOPE}/{name}")
