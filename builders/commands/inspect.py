@@ -107,13 +107,15 @@ def _add_amortization(commands: Subparsers) -> None:
         "amortization",
         help="draw where amortization pays on a GPU",
         description="Predict, from a GPU's data sheet, for which histories and candidates each arm of models pays: a "
-        "picture for each question, and the figures of `cleave inspect --gpu`. Nothing is run on a GPU.",
+        "picture for each question, and a page with the figures of `cleave inspect --gpu`. Nothing is run on a GPU.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="models (default: append, vista, lime_mha)")
     add_other_sizes(parser)
     _add_sizes(parser)
     _add_gpu(parser, DEFAULT_GPU)
-    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the pictures (default: here)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="for the pictures and the page (default: here)"
+    )
     parser.set_defaults(run=_amortization)
 
 
@@ -121,8 +123,7 @@ def _amortization(options: argparse.Namespace) -> int:
     from cleave.builders.cut.cut import cut_ranker  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.load import load_ranker  # noqa: PLC0415
     from cleave.builders.predict.amortization import Amortization  # noqa: PLC0415
-    from cleave.builders.reports.amortization_plots import write_pictures  # noqa: PLC0415
-    from cleave.builders.reports.roofline import roofline_report  # noqa: PLC0415
+    from cleave.builders.reports.amortization_plots import figures, write_figures, write_pictures  # noqa: PLC0415
 
     processor = gpu(options.gpu)
     processor.checked_precision(options.precision)
@@ -138,11 +139,15 @@ def _amortization(options: argparse.Namespace) -> int:
                 )
         sizes = ranker.sizes("opt", **given_sizes(ranker, options))
         answers.append(Amortization(cut_ranker(ranker), processor, sizes, options.precision))
-    for answer in answers:
-        at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
-        print(f"{answer.cut.ranker.name}, one request of one user: {at}")
-        print(f"{roofline_report(answer.cut, processor, answer.sizes, options.precision)}\n")
-    print("\n".join(f"wrote {file}" for file in write_pictures(answers, options.out)))
+    texts = [figures(answer) for answer in answers]
+    print("
+
+".join(texts), end="
+
+")
+    files = [*write_pictures(answers, options.out), write_figures(texts, options.out)]
+    print("
+".join(f"wrote {file}" for file in files))
     return 0
 
 

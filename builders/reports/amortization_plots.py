@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cleave.builders.files import write_text
 from cleave.builders.predict.amortization import PAYS, Amortization
 from cleave.builders.predict.arms import TRITON_ARMS
+from cleave.builders.reports.roofline import roofline_report
 from cleave.builders.spec import Axis
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure
 
+FIGURES_PAGE = "amortization_figures.md"
 GRID = 25
 """Points along each side of a map."""
 LEVELS = (1, PAYS, 1.5, 2, 3, 5, 10, 30, 100, 1000)
@@ -44,6 +47,21 @@ def write_pictures(answers: Answers, folder: Path) -> list[Path]:
             figure.text(0, 0, _subscript(answers[0]), fontsize=7, color="#666666", va="top")
             figure.savefig(files[-1], metadata={"Date": None}, bbox_inches="tight", facecolor="white")
     return files
+
+
+def figures(answer: Amortization) -> str:
+    """The prediction of every arm of one model, and where each pays, as `cleave inspect --gpu` prints it."""
+    at = ", ".join(f"{axis} {size:,}" for axis, size in answer.sizes.items())
+    text = roofline_report(answer.cut, answer.processor, answer.sizes, answer.precision)
+    return f"{answer.cut.ranker.name}, one request of one user: {at}\n{text}"
+
+
+def write_figures(texts: Sequence[str], folder: Path) -> Path:
+    """The `figures` of all models as one page; returns the file."""
+    file = folder / FIGURES_PAGE
+    blocks = "\n\n".join(f"```text\n{text}\n```" for text in texts)
+    write_text(file, f"# Predicted figures\n\nWritten by `cleave amortization`.\n\n{blocks}\n")
+    return file
 
 
 def _subscript(answer: Amortization) -> str:

@@ -231,12 +231,17 @@ def test_a_failing_build_stops_the_start_with_its_words_and_code(container: Cont
 @pytest.mark.parametrize(
     ("file", "text", "reason", "remedy"),
     [
-        ("1/model.onnx", "something else", "1/model.onnx: not the file its manifest describes", "cleave build two"),
+        (
+            "1/model.onnx",
+            "something else",
+            "1/model.onnx: not the file its manifest describes",
+            "cleave build two --out model_repository",
+        ),
         (
             "configs/tensorrt.pbtxt",
             'platform: "tensorrt_plan"',
             "1/model.plan: expected an engine, as the config names one, got none",
-            "cleave build two --target tensorrt",
+            "cleave build two --target tensorrt --out model_repository",
         ),
     ],
 )

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
-from cleave.builders.contract.location import DEFAULT_FOLDER
-from cleave.builders.names import TENSORRT_CONFIG_FILE
 from cleave.builders.targets.tensorrt.config import tensorrt_configs
 from cleave.builders.zoo import ZOO
-from tests.configs import configs_of
-from tests.docs.transfers import transfer_table, transfers
-from tests.tables import markdown_rows
+from tests.docs.transfers import ROOT, transfer_page, transfers
 from tests.zoo_cuts import zoo_cut
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -37,8 +30,5 @@ def test_bytes_are_those_of_the_tensors_of_the_cut(name: str) -> None:
         assert (each.rest, each.scores) == (nbytes("request", "candidate"), nbytes("output"))
 
 
-def test_the_docs_have_the_table_of_the_committed_configs() -> None:
-    expected = markdown_rows(transfer_table(configs_of(ROOT / DEFAULT_FOLDER, TENSORRT_CONFIG_FILE)))
-    written = markdown_rows((ROOT / "docs/gpu.md").read_text())
-    start = written.index(expected[0])
-    assert written[start : start + len(expected)] == expected
+def test_the_page_is_that_of_the_committed_configs() -> None:
+    assert (ROOT / "docs" / "gpu_transfers.md").read_text() == transfer_page()

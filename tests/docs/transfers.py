@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
+from cleave.builders.contract.location import DEFAULT_FOLDER
+from cleave.builders.files import write_text
 from cleave.builders.formatting import byte_quantity, markdown_table
-from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, UNCACHED, WHOLE, model_name
+from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, TENSORRT_CONFIG_FILE, UNCACHED, WHOLE, model_name
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.triton.configs import signature_of
 from cleave.builders.triton.rules import Configs
+from tests.configs import configs_of
+
+ROOT = Path(__file__).parents[2]
 
 COLUMNS = (
     "served model",
@@ -81,8 +87,26 @@ def _bytes(entry: Any, axes: Sequence[str | int], sizes: Mapping[str, int]) -> i
     return elements * np.dtype(triton_to_np_dtype(kind)).itemsize
 
 
+PAGE = """# What crosses PCIe
+
+Bytes of one request of one user, at the sizes that the axes are tuned for, with the committed configs in float32; in
+16 bits a summary has half of them. Written by `python -m tests.docs.transfers`; a test compares it with the configs.
+
+{}
+"""
+
+
 def transfer_table(configs: Configs) -> str:
     """The transfers of every ranker that has a whole set of models, as a Markdown table."""
     suffix = f"_{WHOLE}"
     rankers = [name.removesuffix(suffix) for name in configs if name.endswith(suffix)]
     return markdown_table(COLUMNS, (each.cells for ranker in rankers for each in transfers(configs, ranker)))
+
+
+def transfer_page() -> str:
+    """`docs/gpu_transfers.md`, of the committed configs."""
+    return PAGE.format(transfer_table(configs_of(ROOT / DEFAULT_FOLDER, TENSORRT_CONFIG_FILE)))
+
+
+if __name__ == "__main__":
+    write_text(ROOT / "docs" / "gpu_transfers.md", transfer_page())

@@ -11,7 +11,7 @@ import pytest
 
 import cleave.builders.cut.cut
 from cleave.builders import Axis, Tensor
-from cleave.builders.reports.amortization_plots import PICTURES
+from cleave.builders.reports.amortization_plots import FIGURES_PAGE, PICTURES
 from cleave.cli import main, parser
 from tests.builders.graphs import ranker
 from tests.zoo_cuts import zoo_cut
@@ -31,7 +31,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_picture_for_each_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also of concat, whose encoder never takes longer than its scorer."""
     assert main(["amortization", "append", "concat", "--gpu", "L4", "--out", str(tmp_path / "new")]) == 0
-    files = sorted((tmp_path / "new").iterdir())
+    page = (tmp_path / "new" / FIGURES_PAGE).read_text()
+    assert all(f"```text\n{name}, one request of one user: " in page for name in ("append", "concat"))
+    files = sorted((tmp_path / "new").glob("*.svg"))
     assert [file.name for file in files] == sorted(f"amortization_{name}.svg" for name in PICTURES)
     for file in files:
         texts = "".join(ElementTree.parse(file).getroot().itertext())
