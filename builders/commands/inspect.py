@@ -140,14 +140,9 @@ def _amortization(options: argparse.Namespace) -> int:
         sizes = ranker.sizes("opt", **given_sizes(ranker, options))
         answers.append(Amortization(cut_ranker(ranker), processor, sizes, options.precision))
     texts = [figures(answer) for answer in answers]
-    print("
-
-".join(texts), end="
-
-")
+    print("\n\n".join(texts), end="\n\n")
     files = [*write_pictures(answers, options.out), write_figures(texts, options.out)]
-    print("
-".join(f"wrote {file}" for file in files))
+    print("\n".join(f"wrote {file}" for file in files))
     return 0
 
 
