@@ -10,6 +10,12 @@ UNITS = ("", "k", "M", "G", "T", "P")
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
+def choice(names: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def quantity(count: float) -> str:
     """`1.38 G`."""
     unit = 0

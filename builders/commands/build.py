@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleave.builders.contract.dtypes import SUMMARY_DTYPES, TOLERANCES
 from cleave.builders.contract.location import DEFAULT_FOLDER, SIZED_FOLDER, parse_sizes, repository_folder
 from cleave.builders.errors import BuilderError
+from cleave.builders.formatting import choice
 from cleave.builders.names import model_names
 from cleave.builders.targets.registry import CHECKS, DEFAULT, TARGETS
 from cleave.builders.targets.target import CompileCheck, Target
@@ -57,13 +59,13 @@ def add_build(commands: Subparsers) -> None:
         "--precision",
         default="float32",
         metavar="DTYPE",
-        help="float32, float16 or bfloat16: what weights and products are in; ONNX Runtime has no bfloat16 on a CPU "
+        help=f"{choice(TOLERANCES)}: what weights and products are in; ONNX Runtime has no bfloat16 on a CPU "
         "(default: float32)",
     )
     parser.add_argument(
         "--summary-dtype",
         metavar="DTYPE",
-        help="float32, float16 or int8: the type the summary is kept in (default: float32, or float16 with a "
+        help=f"{choice(SUMMARY_DTYPES)}: the type the summary is kept in (default: float32, or float16 with a "
         "--precision of 16 bits)",
     )
     parser.add_argument(

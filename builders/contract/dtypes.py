@@ -31,6 +31,9 @@ class Dtype:
     tolerance: float | None = None
     """The largest difference, relative to values above 1, of what a graph computes whose products and weights have this
     type; None where graphs do not compute in it."""
+    ceiling: float | None = None
+    """The largest difference, in units of the spread of the scores, that is ever allowed of a module that computes in
+    it; None where modules do not."""
 
     @property
     def onnxruntime(self) -> str:
@@ -52,9 +55,9 @@ DTYPES = {
     row.name: row
     for row in (
         Dtype("float64", 8, "DOUBLE", "FP64", "F64"),
-        Dtype("float32", 4, "FLOAT", "FP32", "F32", in_ranker=True, in_summary=True, tolerance=1e-5),
-        Dtype("float16", 2, "FLOAT16", "FP16", "F16", in_ranker=True, in_summary=True, tolerance=5e-3),
-        Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, tolerance=2e-2),
+        Dtype("float32", 4, "FLOAT", "FP32", "F32", in_ranker=True, in_summary=True, tolerance=1e-5, ceiling=3e-4),
+        Dtype("float16", 2, "FLOAT16", "FP16", "F16", in_ranker=True, in_summary=True, tolerance=5e-3, ceiling=2e-2),
+        Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, tolerance=2e-2, ceiling=1e-1),
         Dtype("int64", 8, "INT64", "INT64", "I64", in_ranker=True),
         Dtype("int32", 4, "INT32", "INT32", "I32", in_ranker=True),
         Dtype("int16", 2, "INT16", "INT16", "I16"),
@@ -76,3 +79,6 @@ SUMMARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.in_summary)
 
 TOLERANCES = {row.name: row.tolerance for row in DTYPES.values() if row.tolerance is not None}
 """The precisions that graphs compute in, the widest first, with the largest difference that each may make."""
+
+CEILINGS = {row.name: row.ceiling for row in DTYPES.values() if row.ceiling is not None}
+"""The precisions that modules compute in, with the largest difference that is ever allowed of each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cleave.builders.contract.dtypes import SUMMARY_DTYPES
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.onnx_graph.edit import applied
@@ -13,14 +14,14 @@ def narrowed(cut: Cut, precision: str, summary_dtype: str | None = None) -> Cut:
     """A cut in this precision and with this type of summary; itself where both are float32.
 
     Args:
-        summary_dtype: by default float16 where the precision is of 16 bits, and else float32. A summary of bfloat16
-            crosses as float16, which has as many bytes and three more bits of each number: numpy, and so the summary
-            cache, knows no bfloat16.
+        summary_dtype: by default the precision, if summaries may be kept in it, and else float16. A summary of bfloat16
+            is kept as float16, which has as many bytes and three more bits of each number: numpy, and so the summary
+            cache, has no bfloat16.
 
     Raises:
         PrecisionError, SummaryDtypeError: an unknown precision or type.
     """
-    default = "float32" if precision == "float32" else "float16"
+    default = precision if precision in SUMMARY_DTYPES else "float16"
     return with_summary_dtype(cut_with_precision(cut, precision), summary_dtype or default)
 
 

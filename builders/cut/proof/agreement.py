@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cleave.builders.contract.dtypes import CEILINGS
 from cleave.builders.cut.proof.double import DoubleModule
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.errors import BuilderError, CheckError
@@ -17,8 +18,6 @@ from cleave.builders.spec import Ranker
 
 LEAST = 1e-5
 """Of the spread of the scores: so much is always allowed."""
-MOST = {"float32": 3e-4, "float16": 2e-2, "bfloat16": 1e-1}
-"""Of the spread of the scores, by the precision of the module: never more is allowed, however far torch itself is."""
 FACTOR = 4
 """A score may be so many times as far from float64 as those of torch are."""
 LAST_DIGITS = 8 * float(np.finfo(np.float32).epsneg)
@@ -71,7 +70,7 @@ class Referee:
         """
         Args:
             ranker: with its id ranges filled in.
-            precision: the narrowest that the module computes in, a key of `MOST`.
+            precision: the narrowest that the module computes in, a key of `CEILINGS`.
             tolerance: what is allowed instead, in units of the spread, without float64 being asked.
 
         Raises:
@@ -80,7 +79,7 @@ class Referee:
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
             raise BuilderError(
                 f"--tolerance: expected a positive share of the spread of the scores, got {tolerance:g}; leave it out "
-                f"for {LEAST:g}, and up to {MOST['float32']:g} where torch itself rounds as much"
+                f"for {LEAST:g}, and up to {CEILINGS['float32']:g} where torch itself rounds as much"
             )
         self.tolerance = tolerance
         self.most_allowed = LEAST if tolerance is None else tolerance
@@ -88,7 +87,7 @@ class Referee:
         self.largest = 0.0
         """The largest difference so far that was no disagreement, in the same units."""
         self._ranker = ranker
-        self._ceiling = MOST[precision]
+        self._ceiling = CEILINGS[precision]
         self._double = DoubleModule(ranker)
         self._usual: dict[str, float] | None = None
         self._heard: deque[tuple[Arrays, tuple[Arrays | None, Arrays]]] = deque(maxlen=NUM_HEARD)

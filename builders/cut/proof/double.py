@@ -11,11 +11,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from cleave.builders.contract.dtypes import CEILINGS
 from cleave.builders.cut.proof.truth import outputs_of_module
 from cleave.builders.onnx_graph.random_inputs import Arrays
 from cleave.builders.spec import Ranker
 
-NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+NARROWER = tuple(getattr(torch, name) for name in CEILINGS)
+"""The types of torch that modules compute in."""
 
 
 class DoubleModule:

@@ -11,7 +11,8 @@ from torch import Tensor as Values
 from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
-from cleave.builders.cut.proof.agreement import LEAST, MOST, ParityError, Referee
+from cleave.builders.contract.dtypes import CEILINGS
+from cleave.builders.cut.proof.agreement import LEAST, ParityError, Referee
 from cleave.builders.cut.proof.double import DoubleModule
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.errors import BuilderError
@@ -152,7 +153,7 @@ def test_a_module_that_does_not_run_in_float64_gets_the_most_and_the_message_say
     of = ranker(OfOneType(0))
     inputs, expected = case(of)
     referee = Referee(of)
-    assert referee.agreement(inputs, expected, off_by(expected, 0.9 * MOST["float32"])).disagreement is None
+    assert referee.agreement(inputs, expected, off_by(expected, 0.9 * CEILINGS["float32"])).disagreement is None
     assert referee.refusal == "TypeError: weights have to be float32"
     with pytest.raises(ParityError) as raised:
         referee.check(inputs, expected, off_by(expected, 1e-3), "here", "do that")
