@@ -25,6 +25,7 @@ class Metrics:
     """Over all examples of a part together, not user by user."""
 
     auc: float
+    """The share of pairs of a liked and another example in which the liked one scores higher; a tie counts half."""
     log_loss: float
     """In nats."""
     normalized_entropy: float
@@ -39,29 +40,14 @@ def metrics_of(labels: Values, probabilities: Values) -> Metrics:
     Raises:
         MetricsError: the labels are all the same, so that there is nothing to order.
     """
+    from sklearn.metrics import log_loss, roc_auc_score  # noqa: PLC0415 - slow to import
+
     base_rate = float(np.mean(labels)) if len(labels) else 0.0
     if not 0 < base_rate < 1:
         raise MetricsError(
             f"metrics: expected labels of both kinds, got {len(labels)} labels with a mean of {base_rate:g}; "
             "give a data set with at least 10 ratings a user, liked and not"
         )
-    loss = log_loss(labels, probabilities)
-    entropy = -(base_rate * np.log(base_rate) + (1 - base_rate) * np.log(1 - base_rate))
-    return Metrics(auc(labels, probabilities), loss, float(loss / entropy), len(labels))
-
-
-def auc(labels: Values, scores: Values) -> float:
-    """The share of pairs of a liked and another example in which the liked one scores higher; a tie counts half."""
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last_ranks = np.cumsum(counts)
-    ranks = (last_ranks - (counts - 1) / 2)[places]
-    liked = labels > 0
-    num_liked = int(liked.sum())
-    num_others = len(labels) - num_liked
-    return float((ranks[liked].sum() - num_liked * (num_liked + 1) / 2) / (num_liked * num_others))
-
-
-def log_loss(labels: Values, probabilities: Values) -> float:
-    """The mean of `-log p(label)`, in nats."""
     clipped = np.clip(probabilities.astype(np.float64), CLIP, 1 - CLIP)
-    return float(-np.mean(np.where(labels > 0, np.log(clipped), np.log1p(-clipped))))
+    loss, entropy = (float(log_loss(labels, values)) for values in (clipped, np.full(len(labels), base_rate)))
+    return Metrics(float(roc_auc_score(labels, probabilities)), loss, loss / entropy, len(labels))
