@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cleave.builders.files import write_text
 from cleave.builders.names import HISTORY_ENCODER, model_name
 from cleave.builders.predict.arms import LITSERVE, Arm
 from cleave.perf.analyzer.run import Analyzer, AnalyzerRun
@@ -70,7 +71,7 @@ def _analyzer_plan(
     if point.load.rate_per_s is not None:
         waits = arrivals_us(workload, point.load.rate_per_s, messages)
         intervals = file.with_suffix(".intervals")
-        intervals.write_text("".join(f"{wait}\n" for wait in waits))
+        write_text(intervals, "".join(f"{wait}\n" for wait in waits))
         run = dataclasses.replace(run, intervals=intervals)
     return AnalyzerPlan(
         arm,
