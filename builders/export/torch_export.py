@@ -7,17 +7,16 @@ import io
 import logging
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 
 from cleave.builders.errors import BuilderError
+from cleave.builders.export.passes import after_export
 from cleave.builders.export.rewrites import Rewrites
-from cleave.builders.names import BATCH
+from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.spec import Axis, Ranker
 from cleave.builders.user_code.failure import own_line
@@ -28,8 +27,6 @@ OPSET = 20
 """The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""
 
 EXPORT_BATCH = 2
-ROOT_SCOPE = "model"
-_SCOPE_KEY = "pkg.torch.onnx.name_scopes"
 
 
 class ExportError(BuilderError):
@@ -71,11 +68,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         except Exception as error:
             raise ExportError(_export_message(ranker, error)) from error
     assert program is not None
-    model = program.model_proto
-    _mask_for_good(model)
-    _rename_nodes(model)
-    _strip(model)
-    _name_axes(model, ranker)
+    model = applied(after_export(ranker), program.model_proto)
     onnx.checker.check_model(model)
     return model
 
@@ -158,75 +151,6 @@ _FIXED_SIZE = re.compile(r"static shape of (\d+) for dimension inputs\['(\w+)'\]
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "no reason given")
-
-
-def _mask_for_good(model: onnx.ModelProto) -> None:
-    """Give `scaled_dot_product_attention` over no keys its zero again.
-
-    In torch its boolean mask is minus infinity, and a row of nothing else, which is not a number, becomes zero. The
-    exporter writes that guard, but masks with the lowest finite number, so that the row becomes the mean of what is
-    masked. Only the exporter's own masks are touched, whose names begin with `val_`.
-    """
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    guarded = {node.input[0] for node in model.graph.node if node.op_type == "IsNaN"}
-    for softmax in model.graph.node:
-        added = producers.get(softmax.input[0]) if softmax.op_type == "Softmax" else None
-        if added is None or added.op_type != "Add" or softmax.output[0] not in guarded:
-            continue
-        for mask in (producers.get(name) for name in added.input):
-            if mask is None or mask.op_type != "Where" or not mask.output[0].startswith("val_"):
-                continue
-            lowest = constants.get(mask.input[2])
-            if lowest is not None and lowest == np.finfo(lowest.dtype).min:
-                infinity = f"minus_infinity_{lowest.dtype}"
-                if infinity not in constants:
-                    constants[infinity] = np.array(-np.inf, lowest.dtype)
-                    model.graph.initializer.append(numpy_helper.from_array(constants[infinity], infinity))
-                mask.input[2] = infinity
-
-
-def _rename_nodes(model: onnx.ModelProto) -> None:
-    seen: Counter[str] = Counter()
-    for node in model.graph.node:
-        name = f"{_scope(node) or ROOT_SCOPE}/{node.op_type}"
-        seen[name] += 1
-        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
-
-
-def _scope(node: onnx.NodeProto) -> str:
-    """The path of the torch module that a node comes from: the deepest but the op itself; empty for the root."""
-    for entry in node.metadata_props:
-        if entry.key == _SCOPE_KEY:
-            scopes: list[str] = re.findall(r"'([^']*)'", entry.value)
-            return scopes[-2] if len(scopes) > 1 and not scopes[-2].startswith("_") else ""
-    return ""
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove what depends on the machine: traces, paths, documentation."""
-    model.doc_string = ""
-    del model.metadata_props[:]
-    model.graph.doc_string = ""
-    del model.graph.metadata_props[:]
-    for entry in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
-        entry.doc_string = ""
-        del entry.metadata_props[:]
-    for tensor in model.graph.initializer:
-        tensor.doc_string = ""
-        del tensor.metadata_props[:]
-    del model.graph.value_info[:]
-    del model.functions[:]
-
-
-def _name_axes(model: onnx.ModelProto, ranker: Ranker) -> None:
-    tensors = {tensor.name: tensor for _, tensor in ranker.tensors()}
-    for value in (*model.graph.input, *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        dims[0].dim_param = BATCH
-        for dim, axis in zip(dims[1:], tensors[value.name].axes, strict=True):
-            if isinstance(axis, Axis):
-                dim.dim_param = axis.name
 
 
 @contextlib.contextmanager
