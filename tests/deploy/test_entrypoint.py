@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_refused_and_not_built_anew(
     code, said = container.run(CLEAVE_SERVE=container.environment["CLEAVE_SERVE"] + " --config-name tensorrt")
     assert code == 2
     assert f"cleave serve: {container.repository.name}/two/{reason}" in said
-    assert f"run `{remedy}`" in said
+    assert f"run `{remedy} --out {container.repository.name}`" in said
     assert container.built() == []
 
 
