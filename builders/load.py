@@ -12,6 +12,7 @@ from cleave.builders.contract.location import WEIGHTS_SUFFIX, Sizes
 from cleave.builders.errors import BuilderError
 from cleave.builders.spec import Ranker
 from cleave.builders.user_code.imports import module_from_file, module_from_name
+from cleave.builders.user_code.wrappers import unwrapped
 from cleave.builders.zoo import BASELINES, ZOO
 from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights
 
@@ -137,4 +138,4 @@ def _from_attribute(name: str, sizes: Sizes) -> Ranker:
         raise SourceError(
             f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; make one with cleave.builders.Ranker"
         )
-    return ranker
+    return unwrapped(ranker)

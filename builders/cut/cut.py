@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import onnx
-from onnx import AttributeProto
 
 from cleave.builders.cost.flops import Flops
 from cleave.builders.cost.kernels import KernelSet, kernels_from_nodes
@@ -117,10 +116,9 @@ def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
         ranker: with its id ranges, from `cleave.builders.export.id_ranges.with_id_ranges`.
 
     Raises:
-        SplitError: the graph has control flow, no user input reaches an output, or the scorer needs something of the
+        SplitError: no user input reaches an output, or the scorer needs something of the
             user that cannot be kept.
     """
-    _check_no_control_flow(whole)
     of_whole = _analyze(whole, ranker)
     _check_user_reaches_output(ranker, of_whole.labels)
     analysis = _with_rows_apart(of_whole, ranker)
@@ -179,15 +177,6 @@ def _with_rows_apart(analysis: Analysis, ranker: Ranker) -> Analysis:
         analysis = _analyze(apart, ranker)
         apart = split_rows(analysis.model, analysis.probe, analysis.labels)
     return analysis
-
-
-def _check_no_control_flow(model: onnx.ModelProto) -> None:
-    for node in model.graph.node:
-        if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
-            raise SplitError(
-                f"{node.name}: expected operators on tensors, got control flow ({node.op_type}); write the branches of "
-                f"module {scope_of(node)!r} with torch.where, its loops and embedding bags as masked sums"
-            )
 
 
 def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 
-from cleave.builders.errors import BuilderError
 from cleave.builders.export.passes import after_export
+from cleave.builders.export.refusals import ExportError, check_graph, check_module, explained
 from cleave.builders.export.rewrites import Rewrites
 from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.spec import Axis, Ranker
-from cleave.builders.user_code.failure import own_line
 from cleave.builders.user_code.forward import forward
 from cleave.builders.user_code.repeatable import check_repeatable
 
@@ -27,10 +27,6 @@ OPSET = 20
 """The last opset in which the exporter spells attention out; 23's `Attention` op is refused by some engines."""
 
 EXPORT_BATCH = 2
-
-
-class ExportError(BuilderError):
-    """The module cannot be written as an ONNX graph with the axes of its spec."""
 
 
 def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
@@ -42,6 +38,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
     Raises:
         ExportError: the module fails on inputs of its own spec, or fixes the size of an axis.
     """
+    check_module(ranker)
     inputs = _check_forward(ranker, _example_sizes(ranker))
     check_repeatable(ranker, inputs)
     _check_forward(ranker, ranker.sizes("min"))
@@ -53,7 +50,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         for tensor in ranker.inputs
     }
     _forget_kernels()
-    with _quiet(), Rewrites():
+    with _quiet(), Rewrites(), _inputs_by_name(ranker):
         try:
             program = torch.onnx.export(
                 ranker.module.eval(),
@@ -66,8 +63,9 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
                 verbose=False,
             )
         except Exception as error:
-            raise ExportError(_export_message(ranker, error)) from error
+            raise explained(ranker, error) from error
     assert program is not None
+    check_graph(ranker, program.model_proto)
     model = applied(after_export(ranker), program.model_proto)
     onnx.checker.check_model(model)
     return model
@@ -114,43 +112,35 @@ def _check_forward(ranker: Ranker, sizes: Mapping[str, int]) -> dict[str, torch.
     return inputs
 
 
+@contextlib.contextmanager
+def _inputs_by_name(ranker: Ranker) -> Iterator[None]:
+    """Let a module that takes `**features` say which: the exporter reads the names of inputs from its signature."""
+    module, signature = ranker.module, inspect.signature(ranker.module.forward)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        yield
+        return
+    original = module.forward
+
+    def forward(**inputs: torch.Tensor) -> Any:
+        return original(**inputs)
+
+    names = [inspect.Parameter(tensor.name, inspect.Parameter.KEYWORD_ONLY) for tensor in ranker.inputs]
+    forward.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
+    own = vars(module).get("forward")  # of the object, not of its class
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
+
+
 def _forget_kernels() -> None:
     """The exporter replaces the kernels of recurrent layers while it runs, and torch 2.13 keeps those that it has found
     already, so that a second export in one process would take the kernels that fix the number of steps."""
     for operator in (torch.ops.aten.gru.input, torch.ops.aten.lstm.input):
         operator._dispatch_cache.clear()
-
-
-def _export_message(ranker: Ranker, error: Exception) -> str:
-    cause = error.__cause__ or error
-    tensors = {tensor.name: tensor for tensor in ranker.inputs}
-    for size, name, place in _FIXED_SIZE.findall(str(cause)):
-        where = f"ranker {ranker.name!r}: the module fixes axis {place} of {name!r} to {size}"
-        if place == "0":
-            return f"{where}, expected any number of users; keep the batch first and its size out of the code"
-        axis = tensors[name].axes[int(place) - 1]
-        assert isinstance(axis, Axis)
-        return (
-            f"{where}, so {axis.name!r} can be neither varied nor padded, expected {axis.min} to {axis.max}; "
-            "write code that works for any size, or the size as a number in the spec"
-        )
-    where = own_line(error) or f"ranker {ranker.name!r}"
-    if "data-dependent" in str(cause):
-        return (
-            f"{where}: the module takes a branch, or a size, that depends on data, expected operators on tensors only; "
-            f"use torch.where and masks ({_first_line(cause)})"
-        )
-    return (
-        f"{where}: torch.onnx.export failed: {type(cause).__name__}: {_first_line(cause)}; change the module until "
-        "torch.export.export accepts it"
-    )
-
-
-_FIXED_SIZE = re.compile(r"static shape of (\d+) for dimension inputs\['(\w+)'\]\.shape\[(\d+)\]")
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "no reason given")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import helper
 
 from cleave.builders.cut.cut import Cut, split
 from cleave.builders.cut.min_cut import SplitError
@@ -373,22 +372,6 @@ def test_users_and_rows_in_one_axis_are_refused() -> None:
     assert "cannot be kept apart: gram ['1', '4']; expected tensors of one row per user; keep the batch" in str(
         raised.value
     )
-
-
-def test_control_flow_is_refused() -> None:
-    made = graph("[user] vector = MatMul(profile, w)" + DOT)
-    empty = helper.make_graph(
-        [helper.make_node("Identity", ["profile"], ["same"])],
-        "then",
-        [],
-        [helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, None)],
-    )
-    made.graph.node.append(
-        helper.make_node("If", ["condition"], ["chosen"], "bag/If", then_branch=empty, else_branch=empty)
-    )
-    expected = "bag/If: expected operators on tensors, got control flow (If); write the branches of module 'bag' with"
-    with pytest.raises(SplitError, match=re.escape(expected)):
-        split(made, ranker())
 
 
 def test_a_shape_that_depends_on_data_is_data() -> None:

@@ -16,7 +16,8 @@ from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.contract.manifest import fingerprint_of
-from cleave.builders.export.torch_export import ExportError, onnx_from_ranker
+from cleave.builders.export.refusals import ExportError
+from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.onnx_graph.session import OnnxRunner
 from tests.builders.graphs import graph
 from tests.builders.models.foreign import KeysOfHistory, foreign_cut

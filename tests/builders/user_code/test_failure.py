@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cleave.builders.export.torch_export import ExportError, onnx_from_ranker
+from cleave.builders.export.refusals import ExportError
+from cleave.builders.export.torch_export import onnx_from_ranker
 from cleave.builders.load import load_ranker
 from cleave.builders.user_code.failure import LONGEST_REASON, TRACEBACK, UserCodeError
 from cleave.cli import main
