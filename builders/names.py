@@ -35,9 +35,9 @@ def model_names(ranker: str) -> list[str]:
     return [model_name(ranker, model) for model in _MODELS]
 
 
-def possible_rankers(model: str) -> list[str]:
-    """The rankers that a model of this name may belong to: `a_whole` may be of `a`, or of a ranker called so itself."""
-    return [model.removesuffix(suffix) for suffix in model_names("") if model.endswith(suffix)]
+def ranker_of(model: str) -> str:
+    """The ranker that a model of this name belongs to: no ranker's own name ends as those of its models do."""
+    return next((model.removesuffix(end) for end in model_names("")[1:] if model.endswith(end)), model)
 
 
 # Files of the repository

@@ -166,6 +166,11 @@ class Ranker:
     def __post_init__(self) -> None:
         _check_name("Ranker", self.name)
         where = f"Ranker {self.name!r}"
+        if (other := ranker_of(self.name)) != self.name:
+            raise SpecError(
+                f"{where}.name: expected a name of its own, got that of a model that a ranker {other!r} becomes; "
+                f"choose one that does not end in {self.name.removeprefix(other)!r}"
+            )
         for role in ("user", "request", "candidate", "output"):
             tensors = getattr(self, role)
             if not isinstance(tensors, tuple) or not all(isinstance(tensor, Tensor) for tensor in tensors):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleave.builders.contract.records import RecordError, record_from_json
-from cleave.builders.names import CONFIG_FILE, MANIFEST_FILE, PLAN_FILE, VERSION_FOLDER, model_names, possible_rankers
+from cleave.builders.names import CONFIG_FILE, MANIFEST_FILE, PLAN_FILE, VERSION_FOLDER, model_names, ranker_of
 
 BUILD = ("cleave", "build")
 TO, TARGET = "--out", "--target"
@@ -94,11 +94,11 @@ def _command_of(model_folder: Path) -> str | None:
     own = origin_of(model_folder)
     if own is not None:
         return own.build_command
-    for ranker in possible_rankers(model_folder.name):
-        for sibling in model_names(ranker):
-            origin = origin_of(model_folder.with_name(sibling))
-            if origin is not None and origin.ranker == ranker:
-                return origin.build_command
+    ranker = ranker_of(model_folder.name)
+    for sibling in model_names(ranker):
+        origin = origin_of(model_folder.with_name(sibling))
+        if origin is not None and origin.ranker == ranker:
+            return origin.build_command
     return _command_of_config(model_folder / CONFIG_FILE)
 
 

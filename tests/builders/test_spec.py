@@ -87,6 +87,11 @@ def test_wrong_axes_and_tensors_are_refused(make: Callable[[], object], message:
     ("changes", "message"),
     [
         ({"name": "my-model"}, "Ranker.name: expected an identifier, got 'my-model'; use letters, digits and"),
+        (
+            {"name": "pair_whole"},
+            "Ranker 'pair_whole'.name: expected a name of its own, got that of a model that a ranker 'pair' becomes; "
+            "choose one that does not end in '_whole'",
+        ),
         ({"user": ()}, "Ranker 'model'.user: expected at least one Tensor, got none; name the user tensors"),
         ({"candidate": ()}, "Ranker 'model'.candidate: expected at least one Tensor, got none; name the candidate"),
         ({"output": ()}, "Ranker 'model'.output: expected at least one Tensor, got none; name the output tensors"),
