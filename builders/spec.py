@@ -11,7 +11,7 @@ import numpy as np
 
 from cleave.builders.contract.dtypes import RANKER_DTYPES
 from cleave.builders.errors import SpecError
-from cleave.builders.names import BATCH, PADDING_SIDES, RIGHT, SUMMARY_STATUS, USER_ID, PaddingSide, Role
+from cleave.builders.names import BATCH, PADDING_SIDES, RIGHT, SUMMARY_STATUS, USER_ID, PaddingSide, Role, ranker_of
 
 if TYPE_CHECKING:
     import torch
