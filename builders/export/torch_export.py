@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 
+from cleave.builders.export.exact_functions import TRANSLATIONS
 from cleave.builders.export.passes import after_export
 from cleave.builders.export.refusals import ExportError, check_graph, check_module, explained
 from cleave.builders.export.rewrites import Rewrites
@@ -60,6 +61,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
                 input_names=[tensor.name for tensor in ranker.inputs],
                 output_names=[tensor.name for tensor in ranker.output],
                 dynamic_shapes=dynamic,
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
         except Exception as error:

@@ -14,6 +14,7 @@ from cleave.builders.onnx_graph.edit import Pass
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.passes.additive_masks import additive_masks
 from cleave.builders.passes.double_casts import without_double_casts
+from cleave.builders.passes.exact_int64 import exact_int64
 from cleave.builders.passes.fold_constants import folded
 from cleave.builders.passes.fused_attention import with_attention
 from cleave.builders.passes.int32_ids import int32_inside
@@ -30,7 +31,10 @@ def before_cut(probe: Probe, sizes: Mapping[str, int]) -> tuple[Pass, ...]:
         probe: sizes of the tensors of the graph.
         sizes: of every axis by name, to be fast at.
     """
-    return (partial(additive_masks, probe=probe, sizes=sizes),)
+    return (
+        exact_int64,  # first: whatever is analyzed and served computes what the module does
+        partial(additive_masks, probe=probe, sizes=sizes),
+    )
 
 
 def in_precision(precision: str, probe: Probe, scores: Iterable[str]) -> tuple[Pass, ...]:
