@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut, cut_ranker
 from cleave.builders.cut.encoder_then_scorer import EncoderThenScorer
 from cleave.builders.cut.item_catalogue import read_catalogue
@@ -16,7 +17,6 @@ from cleave.builders.cut.item_table import id_tensor, with_item_table
 from cleave.builders.cut.narrow import narrowed, rounded_cut
 from cleave.builders.cut.proof.item_table import check_item_table
 from cleave.builders.cut.proof.prove import prove, referee_of
-from cleave.builders.cut.proof.report import Proof
 from cleave.builders.load import described_weights, load_ranker
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 

@@ -16,6 +16,7 @@ import onnx
 
 from cleave import DISTRIBUTION
 from cleave.builders.contract.manifest import Manifest, fingerprint_of, write_manifest
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut
 from cleave.builders.errors import BuilderError
 from cleave.builders.files import sha256_of, write_text
@@ -40,6 +41,7 @@ def write_repository(
     built: Built | None = None,
     tolerance: float | None = None,
     weights: str | None = None,
+    proof: Proof | None = None,
 ) -> str:
     """Write configs, artifacts and manifests; the previous build stays whole until this one is complete.
 
@@ -49,6 +51,7 @@ def write_repository(
         built: what a target made of the cut; the engines of a previous build go with it.
         tolerance: of the proof, where the build was told one; kept in the manifests.
         weights: where they come from; kept in the manifests.
+        proof: what was tried before; kept in the manifests.
 
     Returns:
         The fingerprint of the build.
@@ -60,7 +63,7 @@ def write_repository(
     artifacts = artifacts_of(cut)
     fingerprint = fingerprint_of(model for model in artifacts.values() if model is not None)
     texts = _texts(cut, build_command, built)
-    build = _Build(cut.ranker.name, fingerprint, build_command, tolerance, weights)
+    build = _Build(cut.ranker.name, fingerprint, build_command, tolerance, weights, proof)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as staging:
@@ -99,6 +102,7 @@ class _Build:
     command: str
     tolerance: float | None
     weights: str | None
+    proof: Proof | None
 
     def write_version(self, folder: Path, onnx_model: onnx.ModelProto | None, engine: BuiltEngine | None) -> None:
         """Write a model's graph, its engine and its manifest where it has them."""
@@ -119,6 +123,7 @@ class _Build:
             plan=None if engine is None else engine.record,
             weights=self.weights,
             tolerance=self.tolerance,
+            proof=self.proof,
         )
         write_manifest(folder, manifest)
 

@@ -102,7 +102,9 @@ def _build(name: str, folder: Path) -> Cut:
     command = ["build", name]
     _show(command)
     built = build(BuildOptions(name), progress=lambda line: print(line, file=sys.stderr))
-    fingerprint = write_repository(built.cut, folder, shlex.join(["cleave", *command]), weights=built.weights)
+    fingerprint = write_repository(
+        built.cut, folder, shlex.join(["cleave", *command]), weights=built.weights, proof=built.proof
+    )
     print("\n".join(built.proof.lines()))
     print(f"Built {built.cut.ranker.name} {fingerprint[:12]} in {folder}.")
     return built.cut

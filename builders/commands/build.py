@@ -169,7 +169,7 @@ def _write(
     proven = pipeline.build(build_options, evaluate, _progress)
     made = None if compile_engines is None else compile_engines(proven.cut)
     fingerprint = repository.write_repository(
-        proven.cut, folder, _build_command(options), made, options.tolerance, proven.weights
+        proven.cut, folder, _build_command(options), made, options.tolerance, proven.weights, proven.proof
     )
     engines = {} if made is None else made.engines
     report = build_report(proven, engines, fingerprint, folder, model_names(proven.cut.ranker.name))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cleave.builders.contract.engine_record import EngineRecord
 from cleave.builders.contract.errors import ContractError
 from cleave.builders.contract.origin import check_build_command, remedy_for
+from cleave.builders.contract.proof import Proof
 from cleave.builders.contract.records import RecordError, record_from_json
 from cleave.builders.files import sha256_of, write_text
 from cleave.builders.names import MANIFEST_FILE, VERSION_FOLDER
@@ -50,6 +51,8 @@ class Manifest:
     """Where the weights come from: random ones are said to be."""
     tolerance: float | None = None
     """How far scores may be from those of torch, as a share of their spread, where the build was told."""
+    proof: Proof | None = None
+    """What was tried before it was built."""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cleave.builders.contract.engine_record import EngineRecord
-from cleave.builders.cut.proof.report import Proof
+from cleave.builders.contract.proof import Proof
 from cleave.builders.formatting import byte_quantity
 from cleave.builders.pipeline import Build, Narrowed
 from cleave.builders.targets.target import BuiltEngine

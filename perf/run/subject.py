@@ -100,7 +100,7 @@ def subject_of(name: str, size: str, repository: Path | None = None) -> Subject:
         print(f"{ranker.name}: not built yet; running `{command}`", file=sys.stderr)
         built = build(BuildOptions(name, sizes))
         cut = built.cut
-        write_repository(cut, folder, command, weights=built.weights)
+        write_repository(cut, folder, command, weights=built.weights, proof=built.proof)
     fingerprint = read_manifest(folder / model_name(ranker.name, WHOLE)).fingerprint
     of_source = fingerprint_of(model for model in artifacts_of(cut).values() if model is not None)
     return Subject(name, size, cut, folder, fingerprint, of_source == fingerprint)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cleave.builders import pipeline
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut
-from cleave.builders.cut.proof.report import Proof
 from cleave.builders.pipeline import BuildOptions, build
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.proof.agreement import Referee
 from cleave.builders.cut.proof.ignored import ignored_inputs
-from cleave.builders.cut.proof.report import Proof
 from cleave.builders.cut.proof.search import BUDGET_S, search
 from cleave.builders.cut.proof.subject import subject_of_cut
 from cleave.builders.passes.precision import precision_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.proof.plan import Step, plan_of
-from cleave.builders.cut.proof.report import Proof
 from cleave.builders.cut.proof.subject import Subject
 from cleave.builders.cut.proof.trial import Trial
 

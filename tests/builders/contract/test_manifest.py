@@ -19,6 +19,7 @@ from cleave.builders.contract.manifest import (
     read_manifest,
     write_manifest,
 )
+from cleave.builders.contract.proof import Proof
 from cleave.builders.errors import BuilderError
 from cleave.builders.files import sha256_of
 
@@ -54,6 +55,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (manifest.model, manifest.ranker, manifest.artifact) == ("toy_whole", "toy", "model.onnx")
     assert manifest.versions == {"torch": "2.13.0"}
     assert manifest.sha256 == sha256_of(tmp_path / "toy_whole" / "1" / "model.onnx")
+
+
+def test_what_was_proven_is_kept(tmp_path: Path) -> None:
+    proof = Proof(7, 3, {"history": 64, "candidates": 32}, 1.5e-7, 0.4, 12.0, {"drawn": 2}, ("warned",))
+    assert read_manifest(make(tmp_path, proof=proof)).proof == proof
 
 
 def test_an_ensemble_has_no_artifact(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from cleave import cli
 from cleave.builders.contract.engine_record import EngineRecord
 from cleave.builders.contract.manifest import read_manifest
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut
-from cleave.builders.cut.proof.report import Proof
 from cleave.builders.names import CONFIG_FILE, TENSORRT_CONFIG_FILE
 from cleave.builders.pipeline import Build
 from cleave.builders.targets.registry import CHECKS, DEFAULT, TARGETS

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from cleave.builders import Ranker
+from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import cut_ranker
 from cleave.builders.cut.proof.agreement import ParityError
 from cleave.builders.cut.proof.prove import prove
-from cleave.builders.cut.proof.report import Proof
 from cleave.builders.cut.proof.search import search
 from cleave.builders.user_code.failure import UserCodeError
 from tests.builders.cut.proof import wrong_axes, wrong_histories, wrong_lists

@@ -1,4 +1,4 @@
-"""What a proof tried, for the lines of a build and for its manifest."""
+"""What the proof of a build tried: in its lines, its JSON and its manifests."""
 
 from __future__ import annotations
 
