@@ -75,7 +75,9 @@ def with_padding(
 def repeated_for_candidates(ranker: Ranker, inputs: Arrays) -> Arrays:
     """The per-candidate form of one user's inputs: a row per candidate, the user and request repeated for each."""
     num_candidates = inputs[ranker.candidate[0].name].shape[1]
-    single = {tensor.name: np.repeat(inputs[tensor.name], num_candidates, axis=0) for tensor in ranker.inputs}
+    single = {
+        tensor.name: np.repeat(inputs[tensor.name], num_candidates, axis=0) for tensor in ranker.user + ranker.request
+    }
     for tensor in ranker.candidate:
         single[tensor.name] = np.swapaxes(inputs[tensor.name], 0, 1)
     return single
