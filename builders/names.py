@@ -48,6 +48,9 @@ MODEL_REPOSITORY = "model_repository"
 CONFIG_FILE = "config.pbtxt"
 """In a model's folder: the config that Triton takes unless it is told the name of another."""
 
+CONFIGS_FOLDER = "configs"
+"""In a model's folder: the configs that Triton takes when it is told their name."""
+
 TENSORRT_CONFIG = "tensorrt"
 """`cleave serve --config-name` takes the configs of engines by this name."""
 
@@ -64,7 +67,7 @@ PLAN_PLATFORM = "tensorrt_plan"
 
 def named_config_file(config_name: str) -> str:
     """In a model's folder: the config that `--model-config-name` chooses by this name."""
-    return f"configs/{config_name}.pbtxt"
+    return f"{CONFIGS_FOLDER}/{config_name}.pbtxt"
 
 
 TENSORRT_CONFIG_FILE = named_config_file(TENSORRT_CONFIG)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike
 
 from cleave.builders.names import FORGET, SUMMARY_STATUS, USER_ID
 from cleave.clients.deadline import Deadline
-from cleave.clients.errors import DeadlineError, InvalidRequestError, NotFoundError, RankerError
+from cleave.clients.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    OtherBuildError,
+    RankerError,
+    UnavailableError,
+)
 from cleave.clients.padding import (
     arrays_from_answer,
     batches_from_users,
@@ -50,9 +57,12 @@ R = TypeVar("R")
 class AsyncRankerClient:
     """Client of one served model, for asyncio; the methods of `RankerClient` are the same without `await`.
 
-    Names, types and limits are learned from the server by the first call and kept. They are learned again by the call
-    after any error of the server except a missed deadline or something not found, so a client lives through a restart
-    on a new build; the connection comes back by itself. A client belongs to the event loop of its first call.
+    Names, types, limits and padding are learned from the server by the first call and kept. Every request asks for the
+    build that they are of. A server that has another one refuses it; they are then learned anew and the call is
+    repeated, once. So is a call that is refused as invalid, if they have changed meanwhile. They are learned again as
+    well by the call after any other error of the server except a missed deadline or something not found. So a client
+    lives through a restart on a new build, and all scores of a call are of one build; the connection comes back by
+    itself. A client belongs to the event loop of its first call.
     """
 
     def __init__(self, url: str, model: str, micro_batch: int | None = None) -> None:
@@ -76,6 +86,7 @@ class AsyncRankerClient:
             )
         self._channel: GrpcChannel | None = None
         self._signature: ModelSignature | None = None
+        self._was_served = False
         self._closed = False
 
     async def rank(
@@ -112,13 +123,13 @@ class AsyncRankerClient:
         time_left = Deadline(self._where, deadline)
         given = {"candidates": candidates, "history": history, "request": request}
         try:
-            return await self._rank(given, user_id, time_left)
+            return await self._of_one_build(self._rank, time_left, given, user_id)
         except NotFoundError:
             if on_missing is None or user_id is None or history is not None:
                 raise
         fetched = on_missing(user_id)
         given["history"] = await fetched if inspect.isawaitable(fetched) else fetched
-        return await self._rank(given, user_id, time_left)
+        return await self._of_one_build(self._rank, time_left, given, user_id)
 
     async def warm(self, user_id: UserId, history: Inputs, *, deadline: float | None = None) -> str:
         """Let the server encode a history ahead of the user's requests, which may then do without it.
@@ -127,41 +138,22 @@ class AsyncRankerClient:
             `hit` where the server knew it, `miss` or `stale` where it did not; `store_error` and `off` mean that
             nothing was kept. Raises: RankerError.
         """
-        time_left = Deadline(self._where, deadline)
-        signature = await self._learned(time_left)
-        arrays = arrays_for_warm(signature, user_id, history)
-        answers = await self._ask_cache(signature, [padded_batch(signature, arrays)], (SUMMARY_STATUS,), time_left)
-        return status_from_answers(answers) or ""
+        return await self._of_one_build(self._warm, Deadline(self._where, deadline), user_id, history)
 
     async def warm_all(self, histories: Mapping[UserId, Inputs], *, deadline: float | None = None) -> dict[UserId, str]:
         """`warm` for many users, whose histories the server encodes together. Returns the status of each."""
-        time_left = Deadline(self._where, deadline)
-        signature = await self._learned(time_left)
-        users = {user_id: arrays_for_warm(signature, user_id, history) for user_id, history in histories.items()}
-        batches = batches_from_users(signature, users)
-        answers = await self._ask_cache(signature, [arrays for _, arrays in batches], (SUMMARY_STATUS,), time_left)
-        return {
-            user_id: status.decode()
-            for (user_ids, _), answer in zip(batches, answers, strict=True)
-            for user_id, status in zip(user_ids, answer[SUMMARY_STATUS].reshape(-1).tolist(), strict=True)
-        }
+        return await self._of_one_build(self._warm_all, Deadline(self._where, deadline), histories)
 
     async def forget(self, user_id: UserId, *, deadline: float | None = None) -> None:
         """Delete what the server keeps of a user. Raises: RankerError: it may still be kept."""
-        time_left = Deadline(self._where, deadline)
-        signature = await self._learned(time_left)
-        arrays = {USER_ID: array_from_user_id(signature, user_id)[np.newaxis]}
-        await self._ask_cache(signature, [arrays], (), time_left, (FORGET,))
+        await self._of_one_build(self._forget, Deadline(self._where, deadline), user_id)
 
     async def infer(self, inputs: Mapping[str, ArrayLike], *, deadline: float | None = None) -> dict[str, Array]:
         """One request as it is: a row per user in every tensor, [batch, ...], nothing padded, nothing split.
 
         Returns every output, [batch, ...], by name. Raises: RankerError.
         """
-        time_left = Deadline(self._where, deadline)
-        signature = await self._learned(time_left)
-        arrays = arrays_for_infer(signature, inputs)
-        return (await self._infer(signature, [arrays], signature.outputs, time_left))[0]
+        return await self._of_one_build(self._infer_batch, Deadline(self._where, deadline), inputs)
 
     async def signature(self, *, deadline: float | None = None) -> ModelSignature:
         """Names, types, axes and roles of the model, as its server publishes them. Raises: RankerError."""
@@ -193,21 +185,105 @@ class AsyncRankerClient:
         return self._channel
 
     async def _learned(self, time_left: Deadline) -> ModelSignature:
-        channel = self._connected()
-        if self._signature is None:
-            served = await channel.describe(self.model, time_left.left())
-            self._signature = signature_from_served(self.model, served)
-        return self._signature
+        channel, signature = self._connected(), self._signature
+        if signature is None:
+            try:
+                served = await channel.describe(self.model, time_left)
+            except NotFoundError as error:
+                if not self._was_served:
+                    raise
+                raise UnavailableError(f"{error}; it was served before, so the server starts or stops") from error
+            self._signature = signature = signature_from_served(self.model, served)
+            self._was_served = True
+        return signature
 
-    async def _rank(self, given: Mapping[str, Inputs | None], user_id: UserId | None, time_left: Deadline) -> Ranking:
+    async def _of_one_build(
+        self,
+        call: Callable[Concatenate[ModelSignature, Deadline, P], Awaitable[R]],
+        time_left: Deadline,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """The result of `call` for the signature that was learned, or for a new one, where that is another build's."""
+        try:
+            return await self._attempt(call, time_left, *args, **kwargs)
+        except OtherBuildError:
+            return await self._attempt(call, time_left, *args, **kwargs)
+
+    async def _attempt(
+        self,
+        call: Callable[Concatenate[ModelSignature, Deadline, P], Awaitable[R]],
+        time_left: Deadline,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Learn the model again after an error that another build of it would explain."""
+        known = self._signature
         signature = await self._learned(time_left)
+        try:
+            return await call(signature, time_left, *args, **kwargs)
+        except (DeadlineError, NotFoundError):
+            raise  # a user who is not known is no other model
+        except InvalidRequestError as refusal:
+            # By what was learned, perhaps long ago; nothing may have been sent.
+            if signature is known and await self._has_changed(signature, time_left):
+                raise OtherBuildError(f"{self._where}: the build changed; try again ({refusal})") from refusal
+            raise
+        except RankerError:
+            self._unlearn(signature)
+            raise
+
+    async def _has_changed(self, signature: ModelSignature, time_left: Deadline) -> bool:
+        self._unlearn(signature)
+        with contextlib.suppress(RankerError):  # the refusal is what the caller must know
+            return await self._learned(time_left) != signature
+        return False
+
+    def _unlearn(self, signature: ModelSignature) -> None:
+        if self._signature is signature:  # else another call has learned a new one
+            self._signature = None
+
+    async def _rank(
+        self,
+        signature: ModelSignature,
+        time_left: Deadline,
+        given: Mapping[str, Inputs | None],
+        user_id: UserId | None,
+    ) -> Ranking:
         arrays = arrays_for_rank(signature, given, user_id)
         parts = slices(signature, sizes_of(signature, arrays), self.micro_batch)
         requests = requests_from_arrays(signature, arrays, parts)
         status = (SUMMARY_STATUS,) if SUMMARY_STATUS in signature.outputs else ()
         answers = await self._infer(signature, requests, (*signature.candidate_outputs, *status), time_left)
         outputs = outputs_from_answers(signature, sizes_of(signature, arrays), answers, parts)
-        return Ranking(outputs, status_from_answers(answers))
+        return Ranking(outputs, status_from_answers(answers), signature.build)
+
+    async def _warm(self, signature: ModelSignature, time_left: Deadline, user_id: UserId, history: Inputs) -> str:
+        arrays = arrays_for_warm(signature, user_id, history)
+        answers = await self._ask_cache(signature, [padded_batch(signature, arrays)], (SUMMARY_STATUS,), time_left)
+        return status_from_answers(answers) or ""
+
+    async def _warm_all(
+        self, signature: ModelSignature, time_left: Deadline, histories: Mapping[UserId, Inputs]
+    ) -> dict[UserId, str]:
+        users = {user_id: arrays_for_warm(signature, user_id, history) for user_id, history in histories.items()}
+        batches = batches_from_users(signature, users)
+        answers = await self._ask_cache(signature, [arrays for _, arrays in batches], (SUMMARY_STATUS,), time_left)
+        return {
+            user_id: status.decode()
+            for (user_ids, _), answer in zip(batches, answers, strict=True)
+            for user_id, status in zip(user_ids, answer[SUMMARY_STATUS].reshape(-1).tolist(), strict=True)
+        }
+
+    async def _forget(self, signature: ModelSignature, time_left: Deadline, user_id: UserId) -> None:
+        arrays = {USER_ID: array_from_user_id(signature, user_id)[np.newaxis]}
+        await self._ask_cache(signature, [arrays], (), time_left, (FORGET,))
+
+    async def _infer_batch(
+        self, signature: ModelSignature, time_left: Deadline, inputs: Mapping[str, ArrayLike]
+    ) -> dict[str, Array]:
+        arrays = arrays_for_infer(signature, inputs)
+        return (await self._infer(signature, [arrays], signature.outputs, time_left))[0]
 
     async def _ask_cache(
         self,
@@ -218,9 +294,9 @@ class AsyncRankerClient:
         flags: Sequence[str] = (),
     ) -> list[dict[str, Array]]:
         """Requests to the model that keeps the summaries of this one."""
-        assert signature.summary_cache is not None, "the id of the user was accepted"
-        with self._learning_anew():
-            return await self._connected().infer(signature.summary_cache, requests, outputs, time_left.left(), flags)
+        cache, version = signature.summary_cache, signature.version
+        assert cache is not None, "the id of the user was accepted"
+        return await self._connected().infer(cache, version, requests, outputs, time_left.left(), flags)
 
     async def _infer(
         self,
@@ -230,23 +306,11 @@ class AsyncRankerClient:
         time_left: Deadline,
     ) -> list[dict[str, Array]]:
         names = tuple(outputs)
-        with self._learning_anew():
-            answers = await self._connected().infer(self.model, requests, names, time_left.left())
-            return [
-                arrays_from_answer(self._where, signature, request, {name: answer.get(name) for name in names})
-                for request, answer in zip(requests, answers, strict=True)
-            ]
-
-    @contextlib.contextmanager
-    def _learning_anew(self) -> Iterator[None]:
-        """Learn the model again after an error that another build of it would explain."""
-        try:
-            yield
-        except (DeadlineError, NotFoundError):
-            raise  # a user who is not known is no other model
-        except RankerError:
-            self._signature = None
-            raise
+        answers = await self._connected().infer(self.model, signature.version, requests, names, time_left.left())
+        return [
+            arrays_from_answer(self._where, signature, request, {name: answer.get(name) for name in names})
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
 
 class _BlockingClient(AsyncRankerClient):

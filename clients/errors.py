@@ -5,6 +5,7 @@
     ├── NotFoundError            the caller's or the operator's: the server has no such model, or no such thing in it
     ├── SignatureError      the operator's: the model was not built by cleave, or by another version of it
     ├── UnavailableError   nobody's: not reachable or not ready; the same call may succeed later
+    │   └── OtherBuildError    the server went from one build to another and back, or several serve different ones
     ├── DeadlineError    nobody's: no answer in the time the caller gave
     └── ServerError         the server's
 
@@ -32,6 +33,10 @@ class SignatureError(RankerError):
 
 class UnavailableError(RankerError):
     """The server cannot be reached or is not ready."""
+
+
+class OtherBuildError(UnavailableError):
+    """The server does not have the build that the request was made for, nor the one that it was then made for."""
 
 
 class DeadlineError(RankerError, TimeoutError):

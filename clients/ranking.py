@@ -19,6 +19,8 @@ class Ranking:
     summary_status: str | None = None
     """How the user's summary was obtained: `hit` was kept; `miss`, `stale` and others were encoded and say why; None
     where the model keeps no summaries."""
+    build: str | None = None
+    """Which build all outputs are of, as `cleave.builders.contract.build_version` calls it."""
 
     @property
     def scores(self) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cleave.builders.contract.build_version import build_of_version
 from cleave.builders.contract.records import RecordError
 from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signature
 from cleave.builders.names import CANDIDATE, REQUEST, SIGNATURE_PARAMETER, SUMMARY_STATUS, USER, USER_ID, VARIABLE
@@ -24,6 +25,8 @@ class ServedModel:
     parameters: Mapping[str, str]
     optional: frozenset[str] = frozenset()
     """Inputs that may be left out."""
+    version: str = ""
+    """The version of which all this is said; the empty one stands for the latest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,13 @@ class ModelSignature:
     outputs: Mapping[str, Tensor]
     summary_cache: str | None = None
     """Name of the model that keeps the summaries this one uses; None where users cannot be named by id."""
+    version: str = ""
+    """The version that a request asks for, of this model and of its summary cache; the empty one is the latest."""
+
+    @property
+    def build(self) -> str | None:
+        """What the build of this version is called; None where the server does not say so."""
+        return build_of_version(self.version)
 
     def inputs_of(self, role: str) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.inputs.items() if tensor.role == role}
@@ -118,6 +128,7 @@ def signature_from_served(model: str, served: ServedModel) -> ModelSignature:
         inputs=_tensors(model, published.inputs, served.inputs, axes, served.optional),
         outputs=_tensors(model, published.outputs, served.outputs, axes),
         summary_cache=published.summary_cache,
+        version=served.version,
     )
 
 

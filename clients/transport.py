@@ -20,10 +20,13 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
+from cleave.builders.contract.build_version import build_of_version
+from cleave.clients.deadline import Deadline
 from cleave.clients.errors import (
     DeadlineError,
     InvalidRequestError,
     NotFoundError,
+    OtherBuildError,
     RankerError,
     ServerError,
     UnavailableError,
@@ -65,12 +68,14 @@ def error_from_status(where: str, code: grpc.StatusCode, words: str) -> RankerEr
     return error(f"{where}: {meaning} ({code.name}: {words})")
 
 
-def infer_message(model: str, arrays: Mapping[str, Array], outputs: Iterable[str], flags: Iterable[str] = ()) -> Any:
+def infer_message(
+    model: str, version: str, arrays: Mapping[str, Array], outputs: Iterable[str], flags: Iterable[str] = ()
+) -> Any:
     """A request of [batch, ...] arrays; one value a user, [batch], travels as [batch, 1].
 
-    `flags` are request parameters that are set to true.
+    `flags` are request parameters that are set to true; an empty `version` is the latest.
     """
-    message = service_pb2.ModelInferRequest(model_name=model)
+    message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
     for flag in flags:
         message.parameters[flag].bool_param = True
     for name, array in arrays.items():
@@ -120,6 +125,19 @@ def served_from_answers(metadata: Any, config: Any) -> ServedModel:
         outputs=tensors(metadata.outputs),
         parameters={key: parameter.string_value for key, parameter in config.parameters.items()},
         optional=frozenset(tensor.name for tensor in config.input if tensor.optional),
+        version=latest_version(metadata),
+    )
+
+
+def latest_version(metadata: Any) -> str:
+    """The version that a server's answer to ModelMetadata speaks of: the latest of those that it serves."""
+    return str(max(metadata.versions, key=int, default=""))
+
+
+def _other_build(where: str, version: str, words: str) -> OtherBuildError:
+    return OtherBuildError(
+        f"{where}: expected build {build_of_version(version) or version}, as the server just said, got another; "
+        f"try again ({words})"
     )
 
 
@@ -129,36 +147,46 @@ class GrpcChannel(ABC):
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def describe(self, model: str, timeout: float | None) -> ServedModel:
-        """Raises: RankerError."""
-        metadata, config = await self._checked(
-            f"{model} at {self.url}",
-            [
-                ("ModelMetadata", service_pb2.ModelMetadataRequest(name=model)),
-                ("ModelConfig", service_pb2.ModelConfigRequest(name=model)),
-            ],
-            timeout,
-        )
+    async def describe(self, model: str, time_left: Deadline) -> ServedModel:
+        """What the server says of the latest version of a model, in both of its answers. Raises: RankerError."""
+        asked = service_pb2.ModelMetadataRequest(name=model)
+        (metadata,) = await self._checked(model, "", [("ModelMetadata", asked)], time_left.left())
+        version = latest_version(metadata)
+        of_it = service_pb2.ModelConfigRequest(name=model, version=version)
+        (config,) = await self._checked(model, version, [("ModelConfig", of_it)], time_left.left())
         return served_from_answers(metadata, config.config)
 
     async def infer(
         self,
         model: str,
+        version: str,
         requests: Sequence[Mapping[str, Array]],
         outputs: Iterable[str],
         timeout: float | None,
         flags: Iterable[str] = (),
     ) -> list[dict[str, Array]]:
-        """All requests at the same time; the first that fails cancels the others. Raises: RankerError."""
+        """All requests at the same time; the first that fails cancels the others.
+
+        Raises:
+            OtherBuildError: the server does not have this version of the model.
+            RankerError: any other failure.
+        """
         names, flags = tuple(outputs), tuple(flags)
-        calls = [("ModelInfer", infer_message(model, arrays, names, flags)) for arrays in requests]
-        answers = await self._checked(f"{model} at {self.url}", calls, timeout)
+        calls = [("ModelInfer", infer_message(model, version, arrays, names, flags)) for arrays in requests]
+        answers = await self._checked(model, version, calls, timeout)
+        for answer in answers:
+            if version and answer.model_version != version:
+                raise _other_build(f"{model} at {self.url}", version, f"version {answer.model_version!r} answered")
         return [arrays_from_response(answer) for answer in answers]
 
-    async def _checked(self, where: str, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+    async def _checked(self, model: str, version: str, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        where = f"{model} at {self.url}"
         try:
             return await self._send(calls, timeout)
         except grpc.RpcError as error:
+            # Triton names the version that it does not have; that a user is not known has the same status.
+            if version and error.code() == grpc.StatusCode.NOT_FOUND and f"version {version} " in error.details():
+                raise _other_build(where, version, error.details()) from error
             raise error_from_status(where, error.code(), error.details()) from error
 
     @abstractmethod

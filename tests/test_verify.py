@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from cleave import cli
-from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.names import PLAN_PLATFORM
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.repository import write_repository
@@ -25,7 +24,7 @@ from cleave.clients import RankerClient
 from cleave.perf import verify
 from cleave.perf.arms import ArmClient, RankRequest
 from cleave.perf.verify import VERIFY_USER
-from cleave.serving.server.loaded_models import CheckedModels
+from cleave.serving.server.loaded_models import CheckedModels, check_models
 from cleave.serving.server.triton import TritonServer
 from tests.builders.targets.tensorrt.test_verify import built_engines, onnx_runtime, other_weights
 from tests.zoo_cuts import randomized, zoo_cut
@@ -41,7 +40,7 @@ def few_cases(ranker: Ranker) -> list[tuple[int, dict[str, int]]]:
 
 
 def unchecked(repository: Path, models: Sequence[str], config_name: str | None) -> CheckedModels:
-    return CheckedModels(tuple(read_manifest(repository / model) for model in models), (), ())
+    return check_models(repository, models)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cleave.builders.names import VERSION_FOLDER
 from cleave.perf.analyzer.output import AnalyzerOutput, read_output
 from cleave.perf.analyzer.wheel import fetched_analyzer
 from cleave.perf.errors import PerfError
@@ -45,6 +44,7 @@ class AnalyzerRun:
 
     Args:
         model: the served model.
+        version: its version, and that of the models that it calls.
         url: the server's gRPC address.
         data: the JSON file of inputs; each is sent once, `batch` of them in a request.
         num_requests: the number of requests to send.
@@ -55,6 +55,7 @@ class AnalyzerRun:
     """
 
     model: str
+    version: str
     url: str
     data: Path
     num_requests: int
@@ -67,7 +68,7 @@ class AnalyzerRun:
         """The command line after the program's name; the program writes its outputs to the folder that it runs in."""
         # Without the version, perf_analyzer takes the one whose counts have grown, and fails if Triton, which counts a
         # request after it has answered it, has not counted any yet.
-        flags = ["-m", self.model, "-x", VERSION_FOLDER, "-i", "grpc", "-u", self.url, "--input-data", str(self.data)]
+        flags = ["-m", self.model, "-x", self.version, "-i", "grpc", "-u", self.url, "--input-data", str(self.data)]
         flags += ["--request-count", str(self.num_requests), "-b", str(self.batch)]
         if self.intervals is not None:
             flags += ["--request-intervals", str(self.intervals)]
@@ -78,7 +79,7 @@ class AnalyzerRun:
             flags += ["--async", "--max-threads", "1"]
         if self.composing:
             # So does a model that is not called at all, as the history encoder on hits alone.
-            named = ",".join(f"{model}:{VERSION_FOLDER}" for model in self.composing)
+            named = ",".join(f"{model}:{self.version}" for model in self.composing)
             flags += ["--bls-composing-models", named]
         return [*flags, "--verbose-csv", "-f", CSV_FILE, "--profile-export-file", EXPORT_FILE]
 

@@ -57,9 +57,11 @@ def _analyzer_plan(
 ) -> AnalyzerPlan:
     sent = [_measured_part(workload, arm, request) for request in traffic.requests]
     with ArmClient(servers.counters.url, ranker, arm) as client:
-        messages = write_messages(arm, client.signature, sent, file)
+        signature = client.signature
+        messages = write_messages(arm, signature, sent, file)
     run = AnalyzerRun(
         model=arm.model(ranker),
+        version=signature.version,
         url=servers.counters.url,
         data=messages.file,
         num_requests=messages.count,

@@ -8,15 +8,13 @@ import ctypes.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
-
 from cleave.builders.contract.engine_record import EngineRecord, Host, reason_not_runnable
 from cleave.builders.contract.gpus import compute_capabilities
 from cleave.builders.contract.manifest import Manifest, ManifestError, check_digest
 from cleave.builders.contract.origin import remedy_for
 from cleave.builders.names import PLAN_FILE, PLAN_PLATFORM, VERSION_FOLDER, named_config_file
 from cleave.serving.errors import ServingError
+from cleave.serving.server.config_file import read_config
 
 EXECUTION_POLICY = "DEVICE_BLOCKING"
 """One thread of Triton launches the work of all instances of a GPU: engines are short, and threads would take turns."""
@@ -88,13 +86,10 @@ def _is_an_engine(model_folder: Path, config_name: str | None) -> bool:
     """Whether the config that Triton takes names an engine; without one of this name it takes `config.pbtxt`."""
     if config_name is None:
         return False
-    file = model_folder / named_config_file(config_name)
-    if not file.is_file():
+    file = named_config_file(config_name)
+    if not (model_folder / file).is_file():
         return False
-    try:
-        config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig(), allow_unknown_field=True)
-    except text_format.ParseError as error:
-        raise ServingError(f"{file}: expected a model's config, got: {error}; {remedy_for(model_folder)}") from error
+    config = read_config(model_folder, file)
     return bool(config.platform == PLAN_PLATFORM or config.backend == "tensorrt")
 
 

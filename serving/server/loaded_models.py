@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleave.builders.contract.build_version import version_of_build
 from cleave.builders.contract.engine_record import EngineRecord
 from cleave.builders.contract.manifest import Manifest, check_one_build, read_manifest
 from cleave.builders.contract.origin import build_command_into, origin_of
-from cleave.builders.names import CONFIG_FILE, TENSORRT_CONFIG, VERSION_FOLDER, model_names
+from cleave.builders.names import CONFIG_FILE, SIGNATURE_PARAMETER, TENSORRT_CONFIG, VERSION_FOLDER, model_names
 from cleave.serving.errors import ServingError
+from cleave.serving.server.config_file import read_config
 from cleave.serving.server.engines import fit_engines
 
 
@@ -24,6 +26,8 @@ class CheckedModels:
     """The graphs, which were read whole."""
     engines: tuple[EngineRecord, ...]
     """Those of them that are served as TensorRT engines."""
+    versions: Mapping[str, str]
+    """The version of Triton that names the build of each model."""
 
 
 def models_of(repository: Path, ranker: str, config_name: str | None = None, size: str = "") -> list[str]:
@@ -65,7 +69,7 @@ def check_models(repository: Path, models: Sequence[str], config_name: str | Non
         config_name: models with a `configs/<config_name>.pbtxt` are served by it.
 
     Raises:
-        ServingError: the repository or a model is not there.
+        ServingError: the repository or a model is not there, or a config is none.
         ManifestError: an artifact or an engine is missing, altered, foreign, or of another build than its siblings.
         HostError: engines are to be served, and there is no GPU.
     """
@@ -83,7 +87,17 @@ def check_models(repository: Path, models: Sequence[str], config_name: str | Non
         manifests=tuple(manifests),
         artifacts=tuple(repository / model / VERSION_FOLDER / artifact for model, artifact in graphs),
         engines=tuple(fit_engines(repository, manifests, config_name)),
+        versions=_versions(repository, manifests),
     )
+
+
+def _versions(repository: Path, manifests: Sequence[Manifest]) -> dict[str, str]:
+    """The version of each model, the same for all models of a ranker."""
+    published: dict[str, dict[str, str]] = {}
+    for part in manifests:
+        config = read_config(repository / part.model, CONFIG_FILE)
+        published.setdefault(part.ranker, {})[part.model] = config.parameters[SIGNATURE_PARAMETER].string_value
+    return {part.model: version_of_build(part.fingerprint, published[part.ranker]) for part in manifests}
 
 
 def _owners(repository: Path, remedy: str) -> dict[str, str | None]:

@@ -27,6 +27,7 @@ from cleave.serving.server.installation import Installation, assemble_backends, 
 from cleave.serving.server.loaded_models import CheckedModels, check_models
 from cleave.serving.server.log import failure_from_log, tail
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
+from cleave.serving.server.served_folder import link_models
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
 """Nobody but this process decides what is loaded, mapped into memory or written to disk."""
@@ -39,6 +40,8 @@ _SHARED_MEMORY = re.compile(r"/dev/shm/\S+")
 EXIT_TIMEOUT_S = 10
 """For requests under way when the server is stopped; Triton never answers some requests of batch size 0."""
 POLL_S = 0.02
+MODELS = "models"
+"""In the server's folder: see `cleave.serving.server.served_folder`."""
 ATTEMPTS = 3
 
 
@@ -80,7 +83,7 @@ class TritonServer:
         self.verbose = verbose
         self.start_timeout_s = start_timeout_s
         self._asked_log = log
-        self._checked = CheckedModels((), (), ())
+        self._checked = CheckedModels((), (), (), {})
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._shared_memory: set[Path] = set()
@@ -171,7 +174,9 @@ class TritonServer:
 
     def failure(self) -> str:
         """Why the server ended, in the words of its log."""
-        return failure_from_log(self.log, self.poll())
+        assert self._folder is not None, "the server was not started"
+        # A file is named where the user has it, not where a link to it is.
+        return failure_from_log(self.log, self.poll()).replace(str(self._folder / MODELS), str(self.repository))
 
     def stop(self) -> None:
         """Let requests under way finish, end the server and everything it started, and remove its folder."""
@@ -197,6 +202,7 @@ class TritonServer:
         """The server's command, the folder it starts in, and its variables."""
         self._folder = Path(tempfile.mkdtemp(prefix="cleave-triton-"))
         assemble_backends(installation, self._folder / "backends")
+        link_models(self._folder / MODELS, self.repository, self._checked.versions)
         # The python backend imports `model` from the current folder first, so that is an empty one.
         empty = self._folder / "empty"
         empty.mkdir()
@@ -222,7 +228,7 @@ class TritonServer:
         assert self._folder is not None
         key = f"closed={secrets.token_hex()}"
         address = socket.gethostbyname(self.host)  # Triton's HTTP is deaf on a name
-        yield f"--model-repository={self.repository.resolve()}"
+        yield f"--model-repository={self._folder / MODELS}"
         yield f"--backend-directory={self._folder / 'backends'}"
         yield f"--cache-directory={installation.caches}"
         yield "--model-control-mode=explicit"

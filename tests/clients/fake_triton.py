@@ -80,6 +80,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.asked: list[tuple[str, set[str]]] = []
         """Model and flags of each request."""
         self.requests: list[Arrays] = []
+        self.version = "1"
+        self.described: Callable[[], object] = lambda: None
+        """Called after each description."""
         self.num_descriptions = 0
         self.ballast_bytes = 0
         self.released = threading.Event()
@@ -111,7 +114,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - gRPC's name
         self._check_name(request.name, context)
-        answer = service_pb2.ModelMetadataResponse(name=request.name)
+        answer = service_pb2.ModelMetadataResponse(name=request.name, versions=[self.version])
         for kind in ("inputs", "outputs"):
             for name, tensor in self.tensors[kind].items():
                 dims = [axis if isinstance(axis, int) else -1 for axis in tensor["axes"]] or [1]
@@ -122,22 +125,25 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         self._check_name(request.name, context)
+        self._check_version(request.name, request.version, context)
         self.num_descriptions += 1
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=self.max_batch_size)
         if self.signature is not None:
             config.parameters["cleave_signature"].string_value = json.dumps(self.signature)
         for name in self.tensors["inputs"]:
             config.input.add(name=name, optional=name in self.optional)
+        self.described()
         return service_pb2.ModelConfigResponse(config=config)
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self._check_version(request.model_name, request.model_version, context)
         inputs = {
             tensor.name: _values(tensor.datatype, content).reshape(tuple(tensor.shape))
             for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.requests.append(inputs)
         self.asked.append((request.model_name, {name for name, flag in request.parameters.items() if flag.bool_param}))
-        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=self.version)
         outputs = self.infer(inputs, context)
         for name in [output.name for output in request.outputs if output.name in outputs]:
             array = outputs[name]
@@ -150,3 +156,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     def _check_name(self, name: str, context: grpc.ServicerContext) -> None:
         if name != self.model:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{name}' is not found")
+
+    def _check_version(self, name: str, version: str, context: grpc.ServicerContext) -> None:
+        if version not in ("", self.version):
+            words = f"Request for unknown model: '{name}' version {version} is not found"
+            context.abort(grpc.StatusCode.NOT_FOUND, words)

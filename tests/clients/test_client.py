@@ -15,11 +15,13 @@ import grpc
 import numpy as np
 import pytest
 
+from cleave.builders.contract.build_version import build_of_version, version_of_build
 from cleave.clients import (
     AsyncRankerClient,
     DeadlineError,
     InvalidRequestError,
     NotFoundError,
+    OtherBuildError,
     RankerClient,
     RankerError,
     Ranking,
@@ -28,7 +30,17 @@ from cleave.clients import (
     UnavailableError,
 )
 from tests.clients.conftest import Connect
-from tests.clients.fake_triton import CANDIDATE_BUCKETS, MAX_CANDIDATES, MODEL, SIGNATURE, Arrays, FakeTriton, toy
+from tests.clients.fake_triton import (
+    CANDIDATE_BUCKETS,
+    ITEM_PAD,
+    MAX_CANDIDATES,
+    MAX_HISTORY,
+    MODEL,
+    SIGNATURE,
+    Arrays,
+    FakeTriton,
+    toy,
+)
 from tests.clients.toy import arguments, batch_of_one
 
 PATIENCE_S = 30
@@ -342,3 +354,91 @@ with RankerClient({triton.url!r}, {MODEL!r}) as client:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == (f"{MAX_CANDIDATES}\n", "", 0)
+
+
+BUILDS = [version_of_build(digit * 64, {}) for digit in "ab"]
+OTHER_PAD = -3
+
+
+def other_build(inputs: Arrays, _: grpc.ServicerContext) -> Arrays:
+    """What a build that pads candidates with another value computes: padding with `ITEM_PAD` is scored as an item."""
+    return toy({**inputs, "items": np.where(inputs["items"] == OTHER_PAD, ITEM_PAD, inputs["items"] + 100)})
+
+
+def exchange(triton: FakeTriton) -> None:
+    """Serve another build at the same address, without a restart that would be noticed."""
+    inputs = SIGNATURE["inputs"]
+    triton.signature = SIGNATURE | {"inputs": inputs | {"items": inputs["items"] | {"pad": OTHER_PAD}}}
+    triton.infer = other_build
+    triton.version = BUILDS[1]
+
+
+def test_another_build_is_learned_and_the_call_repeated(triton: FakeTriton, connect: Connect) -> None:
+    triton.version = BUILDS[0]
+    client, given = connect(triton.url), arguments(MAX_CANDIDATES + 1, 3)
+    first = client.rank(**given)
+    exchange(triton)
+    second = client.rank(**given)
+    assert [ranking.build for ranking in (first, second)] == [build_of_version(version) for version in BUILDS]
+    assert np.isfinite(second.scores).all()
+    assert triton.num_descriptions == 2
+    client.rank(**given)
+    assert triton.num_descriptions == 2
+
+
+def test_all_requests_of_a_call_are_of_one_build(triton: FakeTriton, connect: Connect) -> None:
+    """The build changes between two requests of one call."""
+    triton.version = BUILDS[0]
+    client, given = connect(triton.url), arguments(3 * MAX_CANDIDATES, 3)
+    first = client.rank(**given).scores
+    changed = threading.Event()
+
+    def change(inputs: Arrays, _: grpc.ServicerContext) -> Arrays:
+        if not changed.is_set():
+            changed.set()
+            exchange(triton)
+            triton.infer = lambda inputs, _: {name: array + 1 for name, array in toy(inputs).items()}
+        return toy(inputs)
+
+    triton.infer = change
+    scores = client.rank(**given).scores
+    np.testing.assert_allclose(scores, first + 1, rtol=1e-6)
+
+
+def test_builds_that_change_with_every_request_are_an_error_to_repeat(triton: FakeTriton, connect: Connect) -> None:
+    triton.version = BUILDS[0]
+    client, given = connect(triton.url), arguments(2, 3)
+    client.rank(**given)
+    versions = itertools.cycle(BUILDS)
+    triton.described = lambda: setattr(triton, "version", next(versions))
+    exchange(triton)
+    with pytest.raises(OtherBuildError, match=r"expected build bbbbbbbb\.\w{6}, as the server just said, got another"):
+        client.rank(**given)
+    triton.described = lambda: None
+    assert client.rank(**given).build == build_of_version(triton.version)
+
+
+def test_a_refusal_by_what_was_learned_long_ago_is_looked_at_again(triton: FakeTriton, connect: Connect) -> None:
+    client, given = connect(triton.url), arguments(2, MAX_HISTORY + 1)
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError, match="axis history: expected at most"):
+            client.rank(**given)
+    assert triton.num_descriptions == 2
+    longer = {"min": 1, "opt": 16, "max": 2 * MAX_HISTORY, "buckets": [2 * MAX_HISTORY]}
+    triton.signature = SIGNATURE | {"axes": SIGNATURE["axes"] | {"history": longer}}
+    expected = toy(batch_of_one(given))["scores"][0]
+    np.testing.assert_allclose(client.rank(**given).scores, expected, rtol=1e-5, atol=1e-3)
+    triton.stop()
+    with pytest.raises(InvalidRequestError, match="unknown tensor 'x'"):
+        client.rank({"x": 1})
+
+
+def test_a_model_that_is_gone_after_it_was_served_may_come_back(triton: FakeTriton, connect: Connect) -> None:
+    client = connect(triton.url)
+    client.rank(**arguments(2, 3))
+    triton.model = "another"
+    triton.version = BUILDS[1]
+    with pytest.raises(UnavailableError, match="it was served before, so the server starts or stops"):
+        client.rank(**arguments(2, 3))
+    triton.model = MODEL
+    assert client.rank(**arguments(2, 3)).build == build_of_version(BUILDS[1])

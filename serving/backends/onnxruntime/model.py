@@ -12,6 +12,7 @@ from cleave.builders.contract.errors import ContractError
 from cleave.serving.errors import InputError, ServingError
 from cleave.serving.onnx.model import OnnxAnswer, OnnxModel, OnnxRequest
 from cleave.serving.onnx.session import yield_cpu
+from cleave.serving.server.served_folder import built_version
 
 
 class TritonPythonModel:
@@ -21,7 +22,8 @@ class TritonPythonModel:
         try:
             config = json.loads(args["model_config"])
             yield_cpu(config)  # before there is a session, whose threads do the work
-            self.model = OnnxModel(Path(args["model_repository"]), config, args["model_version"])
+            built = built_version(Path(args["model_repository"]), args["model_version"])
+            self.model = OnnxModel(built.parent, config, built.name)
         except (ContractError, ServingError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
 

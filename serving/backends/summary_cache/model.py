@@ -13,6 +13,7 @@ from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import FORGET
 from cleave.serving.arrays import Arrays
 from cleave.serving.errors import InputError, RequestFailedError, ServingError
+from cleave.serving.server.served_folder import built_version
 from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.metrics import METRICS, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
@@ -25,7 +26,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         try:
-            self.settings = CacheSettings.from_config(Path(args["model_repository"]), json.loads(args["model_config"]))
+            built = built_version(Path(args["model_repository"]), args["model_version"])
+            self.settings = CacheSettings.from_config(built.parent, json.loads(args["model_config"]))
             self.metrics = TritonMetrics(self.settings.name)
             self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish)
         except (ContractError, ServingError) as error:

@@ -15,7 +15,7 @@ from cleave.builders.repository import write_repository
 from cleave.builders.targets.tensorrt.forms import profiles_of_cut
 from cleave.perf.arms import ArmClient, request_from_arrays
 from cleave.serving.server import installation
-from cleave.serving.server.loaded_models import CheckedModels
+from cleave.serving.server.loaded_models import check_models
 from cleave.serving.server.triton import TritonServer
 from tests.builders.graphs import draw
 
@@ -37,7 +37,8 @@ def repository(small_cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (target / "tensorrt").symlink_to(installation.OURS / "onnxruntime")
 
     monkeypatch.setattr("cleave.serving.server.triton.assemble_backends", assemble)
-    monkeypatch.setattr("cleave.serving.server.triton.check_models", lambda *given: CheckedModels((), (), ()))
+    # No engine is looked for, as there is neither TensorRT nor a GPU.
+    monkeypatch.setattr("cleave.serving.server.triton.check_models", lambda *given: check_models(*given[:2]))
     return tmp_path
 
 

@@ -9,7 +9,7 @@ from cleave.perf.analyzer import run as analyzer
 from cleave.perf.analyzer.run import Analyzer, AnalyzerRun, find_analyzer, run_analyzer
 from cleave.perf.errors import PerfError
 
-RUN = AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30)
+RUN = AnalyzerRun("append", "7", "127.0.0.1:1", Path("inputs.json"), 30)
 RECORDED = Path(__file__).parents[1] / "recorded"
 
 
@@ -69,21 +69,21 @@ def test_a_real_wheel_is_no_placeholder(nowhere: Path, monkeypatch: pytest.Monke
 
 
 def test_inputs_are_sent_in_order_where_several_are_under_way() -> None:
-    one, four = RUN.flags(), AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30, concurrency=4).flags()
+    one, four = RUN.flags(), AnalyzerRun("append", "7", "127.0.0.1:1", Path("inputs.json"), 30, concurrency=4).flags()
     assert "--async" not in one
     assert four[four.index("--max-threads") + 1] == "1"
 
 
 def test_every_model_has_its_version() -> None:
     """Where it is left out, perf_analyzer fails if the server has not counted any of a few fast requests yet."""
-    run = AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30, composing=("append_history_encoder",))
+    run = AnalyzerRun("append", "7", "127.0.0.1:1", Path("inputs.json"), 30, composing=("append_history_encoder",))
     flags = run.flags()
-    assert flags[flags.index("-x") + 1] == "1"
-    assert flags[flags.index("--bls-composing-models") + 1] == "append_history_encoder:1"
+    assert flags[flags.index("-x") + 1] == "7"
+    assert flags[flags.index("--bls-composing-models") + 1] == "append_history_encoder:7"
 
 
 def test_arrivals_replace_the_concurrency() -> None:
-    flags = AnalyzerRun("append", "127.0.0.1:1", Path("inputs.json"), 30, intervals=Path("waits")).flags()
+    flags = AnalyzerRun("append", "7", "127.0.0.1:1", Path("inputs.json"), 30, intervals=Path("waits")).flags()
     assert flags[flags.index("--request-intervals") + 1] == "waits"
     assert "--concurrency-range" not in flags
 

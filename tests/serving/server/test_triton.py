@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 from cleave.builders.contract.manifest import ManifestError
 from cleave.builders.files import sha256_of
 from cleave.serving.errors import ServingError
-from cleave.serving.server.loaded_models import CheckedModels
+from cleave.serving.server.loaded_models import check_models
 from cleave.serving.server.ports import Ports, choose_ports
 from cleave.serving.server.triton import TritonServer, shared_memory_of
 from tests.serving import toy
@@ -179,8 +180,9 @@ def test_an_artifact_that_is_exchanged_after_the_check_is_refused_at_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy.write(tmp_path)
+    checked = dataclasses.replace(check_models(tmp_path, ["lookup_whole"]), artifacts=())
     _alter(tmp_path / "lookup_whole" / "1")
-    monkeypatch.setattr("cleave.serving.server.triton.check_models", lambda *given: CheckedModels((), (), ()))
+    monkeypatch.setattr("cleave.serving.server.triton.check_models", lambda *given: checked)
     with pytest.raises(
         ServingError, match=r"^\S*lookup_whole/1/model.onnx: not the file its manifest describes"
     ) as caught:
