@@ -1,4 +1,4 @@
-"""FLOPs and bytes of a graph and its parts, as functions of the axes."""
+"""The FLOPs of nodes and the bytes of tensors, as functions of the sizes of the axes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cleave.builders.onnx_graph.sizes import Size, product
 
 
 class UncountedError(LookupError):
-    """The FLOPs of the node are unknown."""
+    """The work of a node cannot be counted: its product, or the shape of a tensor, is not known."""
 
 
 def flops_of_node(node: onnx.NodeProto, probe: Probe) -> Size:
-    """The FLOPs of one run of a node: 2 for each multiply-add, 1 for each other operation on an element.
+    """The FLOPs of one run of a node: 2 for each multiply-add, and for other operators as their rows say.
 
     Raises:
-        UncountedError: a product, or a shape, that is not known.
+        UncountedError: the operator is a product without a formula here, or a shape is not known.
     """
     row = operator(node.op_type)
     if row.is_product:
@@ -35,22 +35,24 @@ def flops_of_node(node: onnx.NodeProto, probe: Probe) -> Size:
 
 
 def _of_matmul(node: onnx.NodeProto, probe: Probe) -> Size:
+    """A multiply-add for each element of the output and each element of the contracted axis."""
     transposed = any(entry.name == "transA" and entry.i for entry in node.attribute)
     return Size.of(2) * _elements(node.output[0], probe) * _shape(node.input[0], probe)[0 if transposed else -1]
 
 
 def _of_convolution(node: onnx.NodeProto, probe: Probe) -> Size:
+    """A multiply-add for each element of the output and each weight of one filter `[out, in / groups, kernel...]`."""
     return Size.of(2) * _elements(node.output[0], probe) * product(_shape(node.input[1], probe)[1:])
 
 
 def _of_recurrence(node: onnx.NodeProto, probe: Probe) -> Size:
-    """Both products of every step: of its input and of the state before it."""
+    """The two products of each step and user: input and state before it, `[steps, batch, in]`, with their weights."""
     steps = _shape(node.input[0], probe)[:2]
     return Size.of(2) * product(steps) * (_elements(node.input[1], probe) + _elements(node.input[2], probe))
 
 
 def _of_einsum(node: onnx.NodeProto, probe: Probe) -> Size:
-    """Of one or two operands whose axes all have a letter: what is done for each combination of the indices."""
+    """A multiplication, an addition, or both for each combination of indices; of two operands at most, no ellipsis."""
     equation = next(entry.s.decode() for entry in node.attribute if entry.name == "equation").replace(" ", "")
     terms, arrow, output = equation.partition("->")
     operands = terms.split(",")
@@ -93,14 +95,15 @@ def bytes_of_tensor(tensor: str, probe: Probe, sizes: Mapping[str, int]) -> floa
 
 @dataclass(frozen=True)
 class Flops:
-    """The FLOPs of a set of nodes as a function of the axes; `uncounted` names the nodes that are not in it."""
+    """The FLOPs of a set of nodes, as a function of the batch and the axes."""
 
     count: Size
     uncounted: tuple[str, ...] = ()
+    """Names of the nodes whose FLOPs are not known, and are not in `count`."""
 
     @staticmethod
     def of(nodes: Iterable[onnx.NodeProto], probe: Probe) -> Flops:
-        """The sum over nodes."""
+        """The FLOPs of all nodes together."""
         total, uncounted = Size.of(0), []
         for node in nodes:
             try:
@@ -114,7 +117,7 @@ class Flops:
         return self.count.at({BATCH: 1, **sizes})
 
     def one_by_one(self, sizes: Mapping[str, int], axis: str) -> int:
-        """The FLOPs for one user in as many runs as the axis is long, each of size 1 along it."""
+        """The FLOPs for one user in `sizes[axis]` runs of size 1 along the axis."""
         return sizes[axis] * self.at({**sizes, axis: 1})
 
 

@@ -1,4 +1,4 @@
-"""What a graph holds in memory while it runs, by which the batch of an engine is limited."""
+"""The memory that the tensors of a graph take while it runs, which limits the batch of an engine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Activations:
     """The tensors that the nodes of a graph make.
 
     Args:
-        model: a graph of the cut, rewritten or not. What a rewrite added (casts, transposes, bounds of masks) is in no
-            probe, and as large as what it reads first.
-        probe: the shapes of the cut's tensors.
+        model: a graph of a cut, before or after passes.
+        probe: the shapes of the tensors of the cut. A tensor that a pass added (a cast, a transpose, a mask) is not in
+            it, and is taken to be as large as the first tensor of known size that its node reads.
     """
 
     def __init__(self, model: onnx.ModelProto, probe: Probe) -> None:
@@ -36,13 +36,13 @@ class Activations:
                 self._elements[name] = read if shape is None else product(shape)
 
     def largest(self, sizes: Mapping[str, int]) -> int:
-        """The elements of the largest tensor."""
+        """The number of elements of the largest tensor."""
         return max((self._elements[name].at(sizes) for node in self._nodes for name in node.output), default=0)
 
     def peak_bytes(self, sizes: Mapping[str, int]) -> int:
-        """The most bytes that are needed at once when nodes run in their order and nothing is fused.
+        """The most bytes that are needed at once when the nodes run one by one in graph order.
 
-        A view is the tensor that it is of. Weights and inputs are not counted, as they are not made here.
+        A view takes no memory of its own. Weights and inputs are not counted.
         """
         held_by = self._held_by()
         last = {held_by.get(name, name): place for place, node in enumerate(self._nodes) for name in node.input}
@@ -58,7 +58,7 @@ class Activations:
         return most
 
     def _held_by(self) -> dict[str, str]:
-        """The tensor whose memory each one is in."""
+        """From each tensor to the tensor in whose memory it lies."""
         held_by: dict[str, str] = {}
         for node in self._nodes:
             for name in node.output:

@@ -7,7 +7,8 @@ from cleave.builders.cut.cut import Cut
 from cleave.builders.cut.summary_dtype import with_summary_dtype
 from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.passes import in_precision
-from cleave.builders.passes.precision import check_precision, rounded_to
+from cleave.builders.passes.precision import check_precision
+from cleave.builders.passes.rounding import rounded
 
 
 def narrowed(cut: Cut, precision: str, summary_dtype: str | None = None) -> Cut:
@@ -41,5 +42,5 @@ def cut_with_precision(cut: Cut, precision: str) -> Cut:
 
 
 def rounded_cut(cut: Cut) -> Cut:
-    """The cut as a CPU measures it: every result of 16 bits computed in float32 and rounded, as `rounded_to` says."""
-    return cut.with_graphs({name: rounded_to(part.graph) for name, part in cut.parts.items()})
+    """The cut as a CPU measures it: every result of 16 bits computed in float32 and rounded, as `rounded` says."""
+    return cut.with_graphs({name: rounded(part.graph) for name, part in cut.parts.items()})

@@ -1,4 +1,4 @@
-"""How far two ways to compute the same tensor are apart, and how far they may be."""
+"""Compares two arrays that should be equal."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from cleave.builders.onnx_graph.random_inputs import AnyArray
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of a tensor."""
+    """The largest difference between two arrays."""
 
     size: float
-    """Relative to values above 1; infinite where one is no number, or the shapes differ."""
+    """Absolute for values up to 1, relative for larger ones; infinite where a value is NaN or the shapes differ."""
     words: str
-    """Where it is, what was expected there, and what was got."""
+    """The place of the largest difference, what was expected there, and what was got."""
     is_of_shapes: bool = False
+    """Whether the shapes differ."""
 
     def beyond(self, tolerance: float) -> str | None:
-        """What to say if it is too large, else None."""
+        """The difference in words if it is larger than `tolerance`, else None."""
         if self.size <= tolerance:
             return None
         return self.words if self.is_of_shapes else f"{self.words} where {tolerance:g} is allowed"
 
 
 def largest_difference(name: str, expected: AnyArray, got: AnyArray) -> Difference:
-    """The largest difference of two arrays that should be the same output."""
+    """The largest difference between an output `name` as expected and as got, arrays of any shape."""
     if expected.shape != got.shape:
         return Difference(math.inf, f"output {name!r}: expected shape {expected.shape}, got {got.shape}", True)
     apart = np.abs(expected.astype(np.float64) - got.astype(np.float64)) / np.maximum(1, np.abs(expected))

@@ -1,4 +1,4 @@
-"""Small edits of ONNX graphs that several rewrites share."""
+"""Small edits of ONNX graphs that several passes share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from onnx import helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 G_LOGGER.severity = G_LOGGER.ERROR
-"""It prints to stdout, where results go, that numpy has no bfloat16."""
+"""Keeps graphsurgeon from printing to stdout, where results go, that numpy has no bfloat16."""
 
 Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
-"""Takes a graph and returns another one; the given one stays as it is."""
+"""From a graph to an equal one; the given graph stays as it is."""
 
 Step = tuple[str, Sequence[str], str, Mapping[str, Any]]
-"""Operator, inputs, output, attributes."""
+"""A node to be made: operator, inputs, output, attributes."""
 
 
 def nodes_of_steps(steps: Iterable[Step], scope: str) -> list[onnx.NodeProto]:
-    """A node for each step, named after its output."""
+    """A node for each step, called `scope` and its output."""
     return [
         helper.make_node(op, inputs, [output], f"{scope}/{output}", **attributes)
         for op, inputs, output, attributes in steps
@@ -37,7 +37,7 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def applied(passes: Iterable[Pass], model: onnx.ModelProto) -> onnx.ModelProto:
-    """What becomes of a graph by one pass after another."""
+    """The graph after one pass after another."""
     for each in passes:
         model = each(model)
     return model
@@ -59,7 +59,7 @@ def read_instead(tensor: gs.Tensor, other: gs.Tensor) -> None:
 
 
 def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
-    """Call tensors otherwise wherever these nodes read or write them; subgraphs of nodes are left alone."""
+    """Rename tensors wherever these nodes read or write them; subgraphs of nodes are left alone."""
     for node in nodes:
         for field in (node.input, node.output):
             for place, name in enumerate(field):
@@ -67,7 +67,7 @@ def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) ->
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Give a graph other nodes; constants that none of them reads are dropped, and what was known of tensors."""
+    """Replace all nodes of a graph; weights that none of the new nodes reads, and shapes of tensors, are dropped."""
     read = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
@@ -86,7 +86,11 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def exported(graph: gs.Graph, source: onnx.ModelProto) -> onnx.ModelProto:
-    """An edited graph as ONNX again, without what nothing reads; what is no part of a graph is as in `source`."""
+    """An edited graph as ONNX, without nodes and weights that nothing reads.
+
+    Args:
+        source: the model that the graph was imported from, whose version of the format is kept.
+    """
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     model: onnx.ModelProto = gs.export_onnx(graph)
     model.ir_version, model.producer_name = source.ir_version, "cleave"

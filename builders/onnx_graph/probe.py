@@ -1,7 +1,7 @@
-"""Finds the sizes of all tensors of a graph by running it at many sizes.
+"""Finds the shapes of all tensors of a graph, as functions of the axes, by running it at many sizes.
 
-Running it is what works for any operator: shape inference gives up at the first operator or shape arithmetic it does
-not know. A size is a sum of products of distinct axes (`batch * history`, `history + candidates`, `4`); as many runs as
+This works for any operator, where shape inference stops at the first operator or shape arithmetic that it does not
+know. A size is a sum of products of distinct axes (`batch * history`, `history + candidates`, `4`). As many runs as
 there are such products determine the factors, and each further run confirms them.
 """
 
@@ -25,19 +25,19 @@ from cleave.builders.spec import Ranker
 
 CONFIRMING_RUNS = 2
 LONGEST = 512
-"""Axes are probed up to their `opt` but no further than this: every tensor of the graph is held at once."""
+"""The largest size at which an axis is probed, as all tensors of the graph are in memory at once."""
 LARGEST_SHAPE_VECTOR = 16
 """Integer tensors of more elements are data, not shapes."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What running a graph at many sizes tells of its tensors."""
+    """What is known of the tensors of a graph, by name."""
 
     dims: dict[str, tuple[Size | None, ...]]
-    """The shape of every tensor; None where a size is no polynomial of the axes."""
+    """The shape of every tensor; None where a size is not a polynomial of the axes."""
     values: dict[str, tuple[Size, ...]]
-    """The elements of every small integer tensor of rank 0 or 1 that are functions of the axes."""
+    """The elements of every small integer tensor of rank 0 or 1 whose elements are functions of the axes."""
     dtypes: dict[str, np.dtype[Any]]
 
     def shape(self, tensor: str) -> tuple[Size, ...] | None:
@@ -47,7 +47,11 @@ class Probe:
 
 
 def probe(model: onnx.ModelProto, ranker: Ranker) -> Probe:
-    """Run `model`, whose inputs are those of `ranker`, at small sizes and fit every size and shape vector."""
+    """Run `model`, whose inputs are those of `ranker`, and fit a polynomial to every size and every shape vector.
+
+    Raises:
+        RunError: the graph fails at some sizes.
+    """
     runner = _runner_of_all_tensors(model)
     rng = np.random.default_rng(0)
     runs: list[list[object]] = []
@@ -83,7 +87,11 @@ def probe(model: onnx.ModelProto, ranker: Ranker) -> Probe:
 
 
 class _Fit:
-    """Finds the polynomial through samples taken at `points`: sizes of the batch and of every axis by name."""
+    """Finds the polynomial with whole factors through samples, one for each of `points`.
+
+    Args:
+        points: the sizes of the batch and of every axis, by name.
+    """
 
     def __init__(self, points: Sequence[Mapping[str, int]]) -> None:
         varying = sorted(axis for axis in points[0] if len({point[axis] for point in points}) > 1)
@@ -114,9 +122,10 @@ def _elements(arrays: Sequence[NDArray[np.generic]], fit: _Fit) -> tuple[Size, .
 
 
 def _probe_sizes(ranker: Ranker) -> list[dict[str, int]]:
-    """Every combination of two sizes of the batch and of each axis, which determines all factors, and a few to confirm.
+    """The sizes to run at: every combination of two sizes of the batch and each axis, and some to confirm the fit.
 
-    Confirmed is in between, and with each axis long: there a slice to the newest 100 events is no longer all of them.
+    The combinations determine all factors. The fit is confirmed at sizes in between, and with each axis at a large
+    size, where a slice to the newest 100 events is not all of them.
     """
     choices = {BATCH: (1, 3)}
     for place, axis in enumerate(ranker.axes):

@@ -1,4 +1,4 @@
-"""Random inputs of a ranker: for export, for probing shapes and for proving parity."""
+"""Random inputs of a ranker: to export it, to find the sizes of its tensors, and to prove its cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AnyArray = NDArray[Any]
 Arrays = dict[str, AnyArray]
 
 SAFEST_HIGH = 2
-"""Ids 0 and 1 are within any table, where neither the spec nor the graph says more."""
+"""Where neither the spec nor the graph says how many rows a table has, ids are 0 and 1, which any table has."""
 
 
 def draw_inputs(

@@ -16,11 +16,11 @@ from cleave.builders.onnx_graph.scopes import scope_of
 
 
 class RunError(BuilderError):
-    """A graph that fails at sizes within its axes."""
+    """A graph cannot be run, or fails at sizes within its axes."""
 
 
 class OnnxRunner:
-    """A graph ready to run; takes what it needs from a larger set of inputs by name."""
+    """A graph that is ready to run; of the inputs that it is called with, it takes those that it has, by name."""
 
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str] | None = None, optimized: bool = True) -> None:
         """

@@ -1,4 +1,4 @@
-"""Writes sizes back into a graph: nodes that compute a `Size` from the shapes of tensors at hand."""
+"""Writes sizes into a graph: nodes that compute a `Size` from the shapes of the graph's own tensors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cleave.builders.onnx_graph.sizes import Size
 INT64 = np.dtype(np.int64)
 
 COPY = 0
-"""In the target of a Reshape: the input's own dimension at this place."""
+"""In the shape that a Reshape is given: the dimension of the input at this place."""
 INFER = -1
-"""In the target of a Reshape: whatever is left."""
+"""In the shape that a Reshape is given: whatever is left."""
 
 
 class MissingAxisError(LookupError):
-    """No tensor at hand has the axis."""
+    """No tensor of the graph has the axis whose size is needed."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class AxisSource:
 
 
 class SizeNodes:
-    """Makes each size once per graph.
+    """Makes nodes for sizes, once for each size of a graph.
 
     Args:
-        graph: new nodes are appended here.
-        sources: for each axis, where its size can be read.
-        prefix: of the names of nodes and tensors, which are no identifiers and so differ from any of the ranker.
+        graph: the graph to which nodes are appended.
+        sources: for each axis by name, where its size can be read.
+        prefix: begins the names of nodes and tensors, with a slash behind it, which no tensor of a ranker has.
     """
 
     def __init__(self, graph: gs.Graph, sources: Mapping[str, AxisSource], prefix: str) -> None:
@@ -55,7 +55,7 @@ class SizeNodes:
         self.made: dict[object, gs.Tensor] = {}
 
     def vector(self, sizes: Sequence[Size | int], dtype: np.dtype[Any] = INT64) -> gs.Tensor:
-        """An integer tensor [len(sizes)]."""
+        """The sizes as an integer tensor [len(sizes)]."""
         entries = [size if isinstance(size, Size) else Size.of(size) for size in sizes]
         constants = [entry.constant for entry in entries]
         if None not in constants:
@@ -65,14 +65,14 @@ class SizeNodes:
         return self._cast(whole, dtype, tuple(entries))
 
     def scalar(self, size: Size, dtype: np.dtype[Any] = INT64) -> gs.Tensor:
-        """An integer tensor of rank 0."""
+        """A size as an integer tensor of rank 0."""
         if size.constant is not None:
             return self._constant(np.array(size.constant, dtype))
         axes = self._constant(np.array([0], np.int64))
         return self._cast(self._node("Squeeze", [self._element(size), axes], ("scalar", size)), dtype, ("scalar", size))
 
     def _element(self, size: Size) -> gs.Tensor:
-        """An int64 tensor [1]."""
+        """A size as an int64 tensor [1]."""
         if size.constant is not None:
             return self._constant(np.array([size.constant], np.int64))
         if size.axis is not None:
@@ -132,10 +132,11 @@ class SizeNodes:
 
 
 def reshape_target(given: Sequence[Size], wanted: Sequence[Size], infer: int | None = None) -> list[Size | int]:
-    """The shortest target of a Reshape from `given` to `wanted`, reading as few sizes at run time as possible.
+    """What a Reshape from shape `given` to shape `wanted` is given, such that few sizes are computed at run time.
 
     Args:
-        infer: the dimension that becomes -1; by default the only one that is neither fixed nor copied, if there is.
+        infer: the place of the dimension that becomes `INFER`; by default that of the only dimension that is neither
+            constant nor copied, if there is just one.
     """
     target: list[Size | int] = []
     for place, size in enumerate(wanted):

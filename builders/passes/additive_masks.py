@@ -1,4 +1,4 @@
-"""Rewrites of the exported graph that pay on the CPU and change no score."""
+"""Adds masks to the scores of an attention instead of choosing between them, which is faster on a CPU."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from cleave.builders.onnx_graph.random_inputs import AnyArray
 from cleave.builders.onnx_graph.sizes import product
 
 NEVER_READ = -1e30
-"""A masked weight at or below this is exactly itself after adding any real one: float32 has no digits left for it."""
+"""A mask of this number or less does not change when a score is added to it: float32 has no digits left for the sum."""
 
 
 def additive_masks(model: onnx.ModelProto, probe: Probe, sizes: Mapping[str, int]) -> onnx.ModelProto:
-    """`Where(mask, -large, weights)` before a Softmax becomes `weights + Where(mask, -large, 0)`.
+    """`Where(mask, -large, scores)` before a Softmax becomes `scores + Where(mask, -large, 0)`.
 
-    The Where then runs over the mask [B, 1, 1, N] instead of the weights [B, H, S, N], and the sum over those is
-    an operator that engines vectorize, parallelize and fuse: append's scorer is 1.05 to 1.4 times as fast (ONNX
-    Runtime 1.31 on 2 cores, n = 1024, m = 512, l = 3, d = 128; see `docs/measurements.md`).
+    The Where then computes as many elements as the mask has, `[batch, 1, 1, keys]`, instead of those of the scores,
+    `[batch, heads, queries, keys]`, and the sum is an operator that engines vectorize, parallelize and fuse: the
+    candidate scorer of `append` is 1.05 to 1.4 times as fast (ONNX Runtime 1.31 on 2 cores, n = 1024, m = 512, l = 3,
+    d = 128; see `docs/measurements.md`).
 
     Args:
         probe: sizes of the tensors of `model`.
-        sizes: of every axis, to tell which operand is the smaller one.
+        sizes: the size of every axis by name; where the mask is not smaller than the scores at these, it is left.
     """
     rewritten = copy_of(model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if not tensor.dims}
@@ -54,7 +55,7 @@ def additive_masks(model: onnx.ModelProto, probe: Probe, sizes: Mapping[str, int
 
 
 def _masked_operand(node: onnx.NodeProto, constants: dict[str, AnyArray]) -> int | None:
-    """Which operand of a Where holds the weights, if the other is a constant that masks them."""
+    """The place of the operand of a Where that holds the scores, if the other is a constant that masks them."""
     if node.op_type != "Where":
         return None
     for masked, other in ((1, 2), (2, 1)):

@@ -1,4 +1,4 @@
-"""Leaves out casts to a wider type and back, which the precision pass makes between nodes of different precisions."""
+"""Leaves out pairs of casts that undo each other, as there are between nodes of different precisions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cleave.builders.onnx_graph.edit import element_types, exported, read_instea
 
 
 def without_double_casts(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Casts from a type to a wider one and back to the first are left out."""
+    """The graph without casts from a narrow float to float32 and back to the same narrow float."""
     graph = gs.import_onnx(model)
     types = element_types(model)
     for node in graph.nodes:

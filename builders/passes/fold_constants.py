@@ -1,4 +1,4 @@
-"""Computes what a graph computes from constants alone."""
+"""Folds constants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from cleave.builders.onnx_graph.edit import element_types, exported
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What depends on no input is computed once, here; but for nodes of 16 bits, of which a CPU does not know all."""
+    """The graph in which a constant stands for everything that depends on no input.
+
+    Nodes of 16 bits stay, as ONNX Runtime cannot run all of them on a CPU.
+    """
     types = element_types(model)
 
     def is_half(node: gs.Node) -> bool:

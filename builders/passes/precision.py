@@ -1,14 +1,15 @@
-"""Writes a precision into a graph: products and weights in 16 bits, float32 where 16 bits lose what scores need.
+"""Writes a precision into a graph: products and weights in 16 bits, float32 where scores need it.
 
-TensorRT types its networks strongly: what a node computes in is what its inputs are, so that precision is part of the
-graph and not an option of the engine. These stay in float32:
+TensorRT networks are strongly typed: a node computes in the type of its inputs, so that the precision is part of the
+graph and not an option of the engine. These nodes stay in float32:
 
-- softmax and the masks and scales before it: a mask of float16's -65504 overflows when a weight is added to it;
-- norms, sums, exponentials, roots: they add up or amplify what was rounded;
-- a sum over the history that is not weighted by a softmax (linear attention's state, pooling), and what is linear in it
-  until it is divided or normed: a million events exceed 65504, the end of float16;
-- the last products before the scores: logits are where rounding reaches the score directly, and these are the cheapest;
-- whole numbers that become real ones, as counts of events: above 2048 float16 has no odd ones.
+- softmax, and the masks and scales before it: a mask of -65504, float16's lowest number, overflows when a score is
+  added to it;
+- norms, sums, exponentials and roots, which add up or amplify rounding errors;
+- a sum over the history that is not weighted by a softmax (the state of linear attention, pooling), and what is linear
+  in it until it is divided or normed: the sum of a million events exceeds 65504, float16's largest number;
+- the last products before the scores: there rounding reaches the scores directly, and these products are the cheapest;
+- integers that become floats, such as counts of events: float16 has no odd numbers above 2048.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cleave.builders.contract.dtypes import TOLERANCES
 from cleave.builders.errors import BuilderError
 from cleave.builders.names import BATCH
-from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS, largest_number, numpy_type, onnx_type
+from cleave.builders.onnx_graph.dtypes import largest_number, numpy_type, onnx_type
 from cleave.builders.onnx_graph.edit import copy_of, element_types, replace_nodes
 from cleave.builders.onnx_graph.operators import Kind, operator
 from cleave.builders.onnx_graph.probe import Probe
@@ -36,24 +37,25 @@ def check_precision(precision: str) -> None:
     """Refuse an unknown precision.
 
     Raises:
-        PrecisionError: names those that there are.
+        PrecisionError: names the precisions that are known.
     """
     if precision not in TOLERANCES:
         raise PrecisionError(f"--precision: expected one of {', '.join(TOLERANCES)}, got {precision!r}; choose")
 
 
 def precision_of(model: onnx.ModelProto) -> str:
-    """The narrowest precision that anything in a graph is in."""
+    """The least exact precision that any tensor of a graph has."""
     types = set(element_types(model).values())
     return max((name for name in TOLERANCES if onnx_type(name) in types), key=TOLERANCES.__getitem__, default="float32")
 
 
 def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores: Iterable[str] = ()) -> onnx.ModelProto:
-    """The graph with its products in `precision`; inputs and outputs keep their types.
+    """The graph that computes in `precision`; inputs and outputs keep their types.
 
     Args:
-        probe: sizes of the tensors of the model; a tensor that is not in it counts as of fixed size.
-        scores: outputs whose last products stay in float32.
+        precision: a key of `TOLERANCES`.
+        probe: sizes of the tensors of the model; a tensor that is not in it is taken to be of fixed size.
+        scores: names of the outputs whose last products stay in float32.
     """
     if precision == "float32":
         return model
@@ -64,6 +66,8 @@ def with_precision(model: onnx.ModelProto, precision: str, probe: Probe, scores:
 
 
 class _Typing:
+    """Gives every node of a graph its type, float32 or `low`, and casts tensors between nodes of different types."""
+
     def __init__(self, model: onnx.ModelProto, low: int, probe: Probe, scores: frozenset[str]) -> None:
         self.graph = model.graph
         self.low = low
@@ -72,8 +76,11 @@ class _Typing:
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self.producers = {name: node for node in self.graph.node for name in node.output}
         self.wide = self._before_softmax() | self._last_products(scores) | self._unnormalized_sums()
+        """Tensors that are computed in float32."""
         self.now: dict[str, int] = {value.name: self.types[value.name] for value in self.graph.input}
+        """The type that each tensor has in the typed graph, as far as nodes are typed."""
         self.made: dict[tuple[str, int], str] = {}
+        """The name of each tensor in another type."""
         self.nodes: list[onnx.NodeProto] = []
 
     def run(self) -> None:
@@ -98,6 +105,7 @@ class _Typing:
         replace_nodes(self.graph, self.nodes)
 
     def _is_wide(self, node: onnx.NodeProto) -> bool:
+        """Whether a node computes in float32; one that is neither a product nor needs float32 does as its inputs do."""
         if node.output[0] in self.wide or operator(node.op_type).float32:
             return True
         if any(attribute.type == onnx.AttributeProto.TENSOR for attribute in node.attribute):
@@ -110,7 +118,7 @@ class _Typing:
         return any(self.now[name] == TensorProto.FLOAT for name in given)
 
     def _as(self, name: str, to: int) -> str:
-        """A float tensor in another type, cast once."""
+        """The name of a float tensor in another type; a tensor is cast once to each."""
         if self.now.get(name) == to:
             return name
         if (name, to) not in self.made:
@@ -125,9 +133,10 @@ class _Typing:
         return self.made[name, to]
 
     def _cast(self, given: str, made: str, to: int) -> None:
-        self.nodes.append(_cast(given, made, to, "precision"))
+        self.nodes.append(helper.make_node("Cast", [given], [made], f"precision/{made}", to=to))
 
     def _before_softmax(self) -> set[str]:
+        """The scores of attention: what a softmax reads, and what masks and scales make that of."""
         found: set[str] = set()
         for node in reversed(self.graph.node):
             reads = operator(node.op_type).kind is Kind.SOFTMAX or node.output[0] in found
@@ -138,7 +147,7 @@ class _Typing:
         return found
 
     def _last_products(self, scores: frozenset[str]) -> set[str]:
-        """What products give from which the scores are reached without another product."""
+        """The outputs of the products from which the scores are computed without another product."""
         found: set[str] = set()
         after = set(scores)
         for node in reversed(self.graph.node):
@@ -150,7 +159,7 @@ class _Typing:
         return found
 
     def _unnormalized_sums(self) -> set[str]:
-        """Sums over an axis that varies, into a tensor that has none but the batch, and what is linear in them."""
+        """Sums over an axis that varies, whose result has no such axis but the batch, and what is linear in them."""
         found: set[str] = set()
         for node in self.graph.node:
             if (operator(node.op_type).linear and found & set(node.input)) or self._sums_up_an_axis(node):
@@ -165,52 +174,15 @@ class _Typing:
         return not weighted and any(self._axes(name) for name in node.input)
 
     def _axes(self, name: str) -> set[str]:
+        """The axes besides the batch that the shape of a tensor depends on."""
         shape = self.probe.shape(name) or ()
         return {axis for size in shape for axis in size.axes} - {BATCH}
 
 
 def _narrowed(tensor: onnx.TensorProto, to: int, name: str) -> onnx.TensorProto:
-    """A constant in 16 bits; what is out of range becomes the largest number there is, and infinity stays."""
+    """A constant in a narrower type; numbers beyond its range become the largest one, infinity stays infinity."""
     values = numpy_helper.to_array(tensor)
     dtype = numpy_type(to)
     limit = largest_number(to)
     clipped = np.where(np.isinf(values), values, np.clip(values, -limit, limit))
     return numpy_helper.from_array(clipped.astype(dtype), name)
-
-
-def rounded_to(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph computed in float32, with every result that is 16 bits wide rounded to 16 bits.
-
-    For measuring on a CPU: ONNX Runtime has no kernels for bfloat16 there, and computes chains of float16 in float32
-    without rounding in between, which flatters. Tensor cores add up products in float32, as this does.
-    """
-    rounded = copy_of(model)
-    types = element_types(model)
-    low = {name for name, kind in types.items() if kind in NARROW_FLOATS}
-    interface = {value.name for value in (*model.graph.input, *model.graph.output)} & low
-    inside = {name: f"{name}/float32" for name in interface}
-    given = [value.name for value in model.graph.input if value.name in low]
-    nodes = [_cast(name, inside[name], TensorProto.FLOAT, "rounded") for name in given]
-    for tensor in rounded.graph.initializer:
-        if tensor.name in low:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-    for node in rounded.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "to" and node.output[0] in low:
-                attribute.i = TensorProto.FLOAT
-        node.input[:] = [inside.get(name, name) for name in node.input]
-        nodes.append(node)
-        for place, name in enumerate(node.output):
-            if name in low:
-                node.output[place] = f"{name}/exact"
-                narrow = name if name in interface else f"{name}/narrow"
-                nodes.append(_cast(node.output[place], narrow, types[name], "rounded"))
-                nodes.append(_cast(narrow, inside.get(name, name), TensorProto.FLOAT, "rounded"))
-    del rounded.graph.node[:]
-    rounded.graph.node.extend(nodes)
-    del rounded.graph.value_info[:]
-    return rounded
-
-
-def _cast(given: str, made: str, to: int, scope: str) -> onnx.NodeProto:
-    return helper.make_node("Cast", [given], [made], f"{scope}/{made}", to=to)

@@ -27,7 +27,8 @@ from cleave.builders.names import BATCH, HISTORY_ENCODER, VERSION_FOLDER, WHOLE,
 from cleave.builders.onnx_graph.compare import Difference, largest_difference
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.passes.precision import precision_of, rounded_to
+from cleave.builders.passes.precision import precision_of
+from cleave.builders.passes.rounding import rounded
 from cleave.builders.spec import Ranker
 from cleave.builders.targets.target import EngineRunner
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
@@ -118,7 +119,7 @@ def cases_for(ranker: Ranker, engines: Sequence[TestedEngine], seed: int = 0) ->
     graphs = {engine.name: engine.model for engine in engines}
     whole, encoder = graphs[model_name(ranker.name, WHOLE)], graphs[model_name(ranker.name, HISTORY_ENCODER)]
     most = min(max(profile[BATCH][1] for profile in engine.profiles) for engine in engines)
-    resolved, encode = with_id_ranges(ranker, whole), OnnxRunner(rounded_to(encoder))
+    resolved, encode = with_id_ranges(ranker, whole), OnnxRunner(rounded(encoder))
     rng = np.random.default_rng(seed)
     cases = []
     for batch, sizes in cases_of(ranker):
@@ -160,7 +161,7 @@ def verify_engines(engines: Sequence[TestedEngine], cases: Sequence[EngineCase])
 
 def _differences(engine: TestedEngine, cases: Sequence[EngineCase]) -> Iterator[tuple[EngineCase, Difference]]:
     """Of each output in each case, which runs in the first profile that holds it."""
-    reference = onnx_runner(rounded_to(engine.model))
+    reference = onnx_runner(rounded(engine.model))
     profiles = {
         case: next(number for number, bounds in enumerate(engine.profiles) if holds(bounds, case.sizes))
         for case in cases

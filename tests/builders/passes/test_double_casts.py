@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cleave.builders.passes.double_casts import without_double_casts
-from cleave.builders.passes.precision import rounded_to
+from cleave.builders.passes.rounding import rounded
 from tests.builders.graphs import assert_equal_graphs, graph, ops
 
 
@@ -20,7 +20,7 @@ def test_casts_there_and_back_are_left_out() -> None:
     )
     assert ops(model).count("Cast") == 4
     assert ops(without_double_casts(model)).count("Cast") == 2
-    assert_equal_graphs(rounded_to(model), rounded_to(without_double_casts(model)))
+    assert_equal_graphs(rounded(model), rounded(without_double_casts(model)))
 
 
 def test_casts_that_lose_something_stay() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.passes.nan_guards import without_nan_guards
-from cleave.builders.passes.precision import rounded_to, with_precision
+from cleave.builders.passes.precision import with_precision
+from cleave.builders.passes.rounding import rounded
 from tests.builders.graphs import analyzed, assert_equal_graphs, draw, graph, ops
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -73,7 +74,7 @@ def test_every_attention_that_reads_a_mask_is_zero_where_no_key_can_be_read(prec
     assert "IsNaN" not in ops(changed)
     given = draw(3, 7, 5)
     given["ids"][1] = 0
-    expected, got = (OnnxRunner(rounded_to(each))(given)["scores"] for each in (model, changed))
+    expected, got = (OnnxRunner(rounded(each))(given)["scores"] for each in (model, changed))
     assert (expected[1] == 0).all()
     assert (expected[0] != 0).all()
     np.testing.assert_allclose(got, expected, atol=1e-6)

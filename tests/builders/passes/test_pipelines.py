@@ -12,7 +12,7 @@ from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.passes import TENSORRT, TENSORRT_FUSED
-from cleave.builders.passes.precision import rounded_to
+from cleave.builders.passes.rounding import rounded
 from cleave.builders.zoo import ZOO
 from tests.builders.graphs import ops
 from tests.builders.models.foreign import foreign_cut
@@ -29,12 +29,12 @@ def test_no_score_of_the_zoo_changes(name: str, precision: str) -> None:
     """And no int64 is left but shapes and casts, no guard, and half precision has its attention in the operator."""
     cut = narrowed(zoo_cut(name), precision)
     given = draw_inputs(cut.ranker, {"history": 30, "candidates": 9}, 2, np.random.default_rng(0), padded=True)
-    given |= OnnxRunner(rounded_to(cut.history_encoder))(given)
+    given |= OnnxRunner(rounded(cut.history_encoder))(given)
     for part in (cut.whole, cut.history_encoder, cut.candidate_scorer):
         changed = applied(TENSORRT, part)
         assert set(int64_nodes(changed)) <= FIXED_AS_INT64 | {"Cast"}
         assert "IsNaN" not in ops(changed)
-        before, after = (OnnxRunner(rounded_to(each), optimized=False)(given) for each in (part, changed))
+        before, after = (OnnxRunner(rounded(each), optimized=False)(given) for each in (part, changed))
         for key, expected in before.items():
             np.testing.assert_allclose(after[key], expected, rtol=0, atol=1e-6)
         if not name.startswith("lime"):  # whose scorer has weights of the item alone, apart from what they weigh

@@ -19,7 +19,8 @@ from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.probe import Probe
 from cleave.builders.onnx_graph.random_inputs import Arrays, draw_inputs
 from cleave.builders.onnx_graph.session import OnnxRunner
-from cleave.builders.passes.precision import PrecisionError, rounded_to, with_precision
+from cleave.builders.passes.precision import PrecisionError, with_precision
+from cleave.builders.passes.rounding import rounded
 from cleave.builders.spec import Ranker
 from cleave.builders.zoo import ZOO
 from tests.builders.graphs import analyzed, draw, graph
@@ -48,7 +49,7 @@ def rounded_parts(cut: Cut) -> EncoderThenScorer:
 @pytest.mark.parametrize("name", ZOO)
 def test_scores_are_near_those_of_float64(name: str, precision: str, tolerance: float) -> None:
     cut = narrowed(zoo_cut(name), precision)
-    whole, parts = OnnxRunner(rounded_to(cut.whole)), rounded_parts(cut)
+    whole, parts = OnnxRunner(rounded(cut.whole)), rounded_parts(cut)
     for seed in range(3):
         sizes = {"history": 150, "candidates": 30}
         inputs = draw_inputs(cut.ranker, sizes, 2, np.random.default_rng(seed), padded=True)
@@ -121,7 +122,7 @@ def test_sums_that_exceed_float16_stay_finite() -> None:
     inputs = draw(1, 12, 4)
     inputs["events"] = np.full_like(inputs["events"], 100)
     known, _ = analyzed(model)
-    careful, careless = (rounded_to(with_precision(model, "float16", probe)) for probe in (known, NOTHING_KNOWN))
+    careful, careless = (rounded(with_precision(model, "float16", probe)) for probe in (known, NOTHING_KNOWN))
     expected = OnnxRunner(model)(inputs)["scores"]
     np.testing.assert_allclose(OnnxRunner(careful)(inputs)["scores"], expected, rtol=1e-2)
     assert not np.isfinite(OnnxRunner(careless)(inputs)["scores"]).all()
@@ -136,7 +137,7 @@ def test_every_result_is_rounded_when_measured(precision: str, tolerance: float)
     weights = onnx.numpy_helper.to_array(narrow.graph.initializer[-1]).astype(np.float32)
     assert weights.shape == (4, 4)
     product = (inputs["features"].astype(dtype).astype(np.float32) @ weights).astype(dtype).astype(np.float32)
-    np.testing.assert_allclose(OnnxRunner(rounded_to(narrow))(inputs)["scores"], product.sum(-1), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(OnnxRunner(rounded(narrow))(inputs)["scores"], product.sum(-1), rtol=1e-6, atol=1e-6)
 
 
 def test_constants_beyond_the_range_become_the_largest_number() -> None:
