@@ -160,14 +160,12 @@ def inspect_report(cut: Cut, sizes: Mapping[str, int], weights: str | None = Non
 
 
 def _flops(cut: Cut, sizes: Mapping[str, int]) -> dict[str, int]:
-    flops = {name: count.at(sizes) for name, count in cut.flops.items()}
-    items = cut.item_tower.at(sizes)
-    return {
-        WHOLE: flops[WHOLE],
-        HISTORY_ENCODER: flops[HISTORY_ENCODER],
-        ITEM_TOWER: items,
-        CANDIDATE_SCORER: flops[CANDIDATE_SCORER] - items,
-    }
+    flops, items = {}, cut.item_tower.at(sizes)
+    for name, count in cut.flops.items():
+        if name == CANDIDATE_SCORER:
+            flops[ITEM_TOWER] = items
+        flops[name] = count.at(sizes) - (items if name == CANDIDATE_SCORER else 0)
+    return flops
 
 
 def _kept(tensor: SummaryTensor, sizes: Mapping[str, int]) -> KeptTensor:
