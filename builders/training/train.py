@@ -113,7 +113,7 @@ def fit(
         show_progress: draws a bar on stderr.
 
     Raises:
-        SourceError: there is no such model or size.
+        LoadError: there is no such model or size.
         TrainingError: the number of films is not the data's, or the loss is no number any more.
         MetricsError: a part of the data is empty or has labels of one kind.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cleave.builders.load import MODELS, SourceError, described_weights, load_ranker, random_ranker, zoo_sizes
+from cleave.builders.load import MODELS, LoadError, described_weights, load_ranker, random_ranker, zoo_sizes
 from cleave.builders.zoo import BASELINES, ZOO
 from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights, WeightsError
 from cleave.cli import parser
@@ -45,30 +45,30 @@ def test_a_module_of_the_current_folder(user_folder: Path) -> None:
 )
 def test_names_that_lead_nowhere(name: str, message: str, user_folder: Path) -> None:
     write_model(user_folder / "my_model.py")
-    with pytest.raises(SourceError, match=re.escape(message)):
+    with pytest.raises(LoadError, match=re.escape(message)):
         load_ranker(name)
 
 
 def test_sizes_are_of_the_zoo(user_folder: Path) -> None:
     write_model(user_folder / "my_model.py")
-    with pytest.raises(SourceError, match=r"--size: only zoo models have sizes, '.*' is not one; leave --size out"):
+    with pytest.raises(LoadError, match=r"--size: only zoo models have sizes, '.*' is not one; leave --size out"):
         load_ranker("my_model.py:ranker", {"layers": 3})
 
 
 def test_sizes_that_a_model_does_not_have() -> None:
     message = "--size: append has no size 'depth'; its sizes are num_items, max_events, layers, width, heads, dropout"
-    with pytest.raises(SourceError, match=re.escape(message)):
+    with pytest.raises(LoadError, match=re.escape(message)):
         zoo_sizes("append", {"depth": 3})
-    with pytest.raises(SourceError, match=re.escape("--size: append: layers: expected a whole number, got 2.5")):
+    with pytest.raises(LoadError, match=re.escape("--size: append: layers: expected a whole number, got 2.5")):
         zoo_sizes("append", {"layers": 2.5})
     with pytest.raises(
-        SourceError, match=re.escape("--size: append: width: expected at least 1, got -8; choose a larger")
+        LoadError, match=re.escape("--size: append: width: expected at least 1, got -8; choose a larger")
     ):
         zoo_sizes("append", {"width": -8})
 
 
 def test_sizes_that_contradict_each_other() -> None:
-    with pytest.raises(SourceError, match=r"--size: append: .*width 30 is not a multiple of heads 4; change either"):
+    with pytest.raises(LoadError, match=r"--size: append: .*width 30 is not a multiple of heads 4; change either"):
         random_ranker("append", {"width": 30, "heads": 4})
 
 
@@ -122,7 +122,7 @@ def test_a_file_of_weights_is_a_name(trained: Path) -> None:
     weights = loaded.module.state_dict()
     assert all(torch.equal(value, weights[key]) for key, value in expected.module.state_dict().items())
     assert described_weights(renamed) == "trained by `cleave train no_history --seed 3`"
-    with pytest.raises(SourceError, match=r"--size: the file '.*mine.safetensors' has the sizes of its model; leave"):
+    with pytest.raises(LoadError, match=r"--size: the file '.*mine.safetensors' has the sizes of its model; leave"):
         load_ranker(renamed, {"width": 8})
 
 

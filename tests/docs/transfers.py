@@ -15,7 +15,15 @@ from tritonclient.utils import triton_to_np_dtype
 from cleave.builders.contract.location import DEFAULT_FOLDER
 from cleave.builders.files import write_text
 from cleave.builders.formatting import byte_quantity, markdown_table
-from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, TENSORRT_CONFIG_FILE, UNCACHED, WHOLE, model_name
+from cleave.builders.names import (
+    CANDIDATE_SCORER,
+    HISTORY_ENCODER,
+    TENSORRT_CONFIG,
+    UNCACHED,
+    WHOLE,
+    model_name,
+    named_config_file,
+)
 from cleave.builders.onnx_graph.sizes import Size
 from cleave.builders.triton.configs import signature_of
 from cleave.builders.triton.rules import Configs
@@ -105,7 +113,7 @@ def transfer_table(configs: Configs) -> str:
 
 def transfer_page() -> str:
     """`docs/gpu_transfers.md`, of the committed configs."""
-    return PAGE.format(transfer_table(configs_of(ROOT / DEFAULT_FOLDER, TENSORRT_CONFIG_FILE)))
+    return PAGE.format(transfer_table(configs_of(ROOT / DEFAULT_FOLDER, named_config_file(TENSORRT_CONFIG))))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from cleave import cli
-from cleave.builders import load as sources
 from cleave.builders.contract.location import parse_sizes
 from cleave.builders.errors import BuilderError
+from cleave.builders.load import load_ranker, zoo_sizes
 from cleave.builders.training import accuracy, accuracy_page, data, train, tune
 from cleave.builders.training.accuracy import Accuracy, Costs, Row, Run
 from cleave.builders.training.commands import TRIALS_OUT
@@ -46,7 +46,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainSettings,
 
     def small(name: str, given: Any, sizes: dict[str, Any], settings: TrainSettings, show_progress: bool) -> Any:
         calls.append((name, settings, sizes))
-        known = sources.zoo_sizes(name, {})
+        known = zoo_sizes(name, {})
         quick = dataclasses.replace(settings, epochs=1)
         chosen = {**sizes, **{size: value for size, value in SMALL.items() if size in known}}
         return train.train(name, movielens, chosen, quick, show_progress=False)
@@ -134,7 +134,7 @@ def test_models_are_evaluated_with_each_seed(
     assert append.costs.summary_bytes
     assert list(no_history.costs.flops) == ["per_candidate", "single_pass"]
     assert no_history.costs.summary_bytes is None
-    ranker = sources.load_ranker("append", weights=weights)
+    ranker = load_ranker("append", weights=weights)
     assert sum(weight.numel() for weight in ranker.module.parameters()) == append.runs[0].parameters
 
     again = accuracy.evaluate_models(MODELS, 3, None, file, None, pool, lambda line: None)

@@ -304,7 +304,6 @@ def test_after_the_last_rating(synthetic: MovieLens) -> None:
     )
     assert synthetic.request_inputs(3) == synthetic.request_inputs(3, events - 1)
     assert len(synthetic.user_inputs(3, at=0)["history_items"]) == 0
-    assert synthetic.rated_items(3) == set(synthetic.user_inputs(3)["history_items"].tolist())
 
 
 def test_users_by_the_ids_of_the_data_set(synthetic: MovieLens) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import TENSORRT_CONFIG_FILE, model_names
+from cleave.builders.names import TENSORRT_CONFIG, model_names, named_config_file
 from cleave.builders.onnx_graph.session import OnnxRunner
 from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.repository import write_repository
@@ -26,7 +26,7 @@ FOR_A_PROCESSOR = {"KIND_GPU": "KIND_CPU", "model.plan": "model.onnx"}
 def repository(small_cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A build whose engines are the graphs beside them, run by a backend that is called as TensorRT's is."""
     write_repository(small_cut, tmp_path, "cleave build small")
-    for file in tmp_path.glob(f"*/{TENSORRT_CONFIG_FILE}"):
+    for file in tmp_path.glob(f"*/{named_config_file(TENSORRT_CONFIG)}"):
         text = file.read_text()
         for gpu, processor in FOR_A_PROCESSOR.items():
             text = text.replace(gpu, processor)

@@ -13,7 +13,7 @@ from cleave import cli
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut
-from cleave.builders.names import BATCH, TENSORRT_CONFIG_FILE
+from cleave.builders.names import BATCH, TENSORRT_CONFIG, named_config_file
 from cleave.builders.pipeline import Build
 from cleave.builders.targets.tensorrt.engine import import_tensorrt
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, profiles_of_cut, tensorrt_parts
@@ -106,7 +106,7 @@ def test_configs_are_those_of_the_forms_that_tensorrt_took(
     monkeypatch.setattr("cleave.builders.targets.tensorrt.build.tensorrt_parts", parts)
     assert build("--out", str(tmp_path)) == 0
     assert "small_candidate_scorer: built with attention spelled out, as TensorRT refuses" in capsys.readouterr().err
-    served = configs_of(tmp_path, TENSORRT_CONFIG_FILE)
+    served = configs_of(tmp_path, named_config_file(TENSORRT_CONFIG))
     limits = {name.removeprefix("small"): config.max_batch_size for name, config in served.items()}
     assert limits == {"": 4, "_uncached": 4, "_candidate_scorer": 4} | dict.fromkeys(
         ("_whole", "_history_encoder", "_summary_cache"), MAX_BATCH_SIZE
