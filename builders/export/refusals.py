@@ -88,12 +88,13 @@ def check_graph(ranker: Ranker, model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
             raise ExportError(
-                f"{_line_of(node) or f'ranker {ranker.name!r}'}: expected operators on tensors, got control flow "
+                f"{line_of(node) or f'ranker {ranker.name!r}'}: expected operators on tensors, got control flow "
                 f"({node.op_type}); write branches with torch.where, loops and embedding bags as masked sums"
             )
 
 
-def _line_of(node: onnx.NodeProto) -> str:
+def line_of(node: onnx.NodeProto) -> str:
+    """The line of the user's `forward` that a node comes from, as the exporter writes it; empty if there is none."""
     text = next((entry.value for entry in node.metadata_props if entry.key == _STACK_KEY), "")
     frames = [traceback.FrameSummary(file, int(line), name) for file, line, name in _FRAME.findall(text)]
     return own_frame(traceback.StackSummary.from_list(frames))

@@ -40,9 +40,20 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         ExportError: the module fails on inputs of its own spec, or fixes the size of an axis.
     """
     check_module(ranker)
-    inputs = _check_forward(ranker, _example_sizes(ranker))
+    inputs = example_inputs(ranker, example_sizes(ranker))
     check_repeatable(ranker, inputs)
-    _check_forward(ranker, ranker.sizes("min"))
+    example_inputs(ranker, ranker.sizes("min"))
+    model = applied(after_export(ranker), traced_graph(ranker, inputs))
+    onnx.checker.check_model(model)
+    return model
+
+
+def traced_graph(ranker: Ranker, inputs: Mapping[str, torch.Tensor]) -> onnx.ModelProto:
+    """The graph that the exporter writes when it traces the module with these inputs, with where each node comes from.
+
+    Raises:
+        ExportError: the exporter does not take the module, or the module fixes the size of an axis.
+    """
     dynamic = {
         tensor.name: {
             0: torch.export.Dim.DYNAMIC,
@@ -55,7 +66,7 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         try:
             program = torch.onnx.export(
                 ranker.module.eval(),
-                kwargs=inputs,
+                kwargs=dict(inputs),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[tensor.name for tensor in ranker.inputs],
@@ -67,13 +78,12 @@ def onnx_from_ranker(ranker: Ranker) -> onnx.ModelProto:
         except Exception as error:
             raise explained(ranker, error) from error
     assert program is not None
-    check_graph(ranker, program.model_proto)
-    model = applied(after_export(ranker), program.model_proto)
-    onnx.checker.check_model(model)
+    model = program.model_proto
+    check_graph(ranker, model)
     return model
 
 
-def _example_sizes(ranker: Ranker) -> dict[str, int]:
+def example_sizes(ranker: Ranker) -> dict[str, int]:
     """Small sizes, all different and none 0 or 1, which the exporter would take for constants."""
     sizes: dict[str, int] = {}
     for axis in ranker.axes:
@@ -88,7 +98,7 @@ def _example_sizes(ranker: Ranker) -> dict[str, int]:
     return sizes
 
 
-def _check_forward(ranker: Ranker, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+def example_inputs(ranker: Ranker, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
     """Inputs of these sizes with which the module was called, and returned what the spec says."""
     drawn = draw_inputs(ranker, sizes, EXPORT_BATCH, np.random.default_rng(0))
     inputs = {name: torch.from_numpy(array) for name, array in drawn.items()}

@@ -22,13 +22,12 @@ from cleave.builders.cut.proof.users import (
     sizes_in_words,
     with_candidates,
 )
+from cleave.builders.export.fixed_sizes import what_an_example_fixed
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays
 from cleave.builders.spec import Axis
 
-EXPORTER = (
-    "the graph that torch.onnx.export wrote is not this module: it has one branch of an `if` on sizes or values, or "
-    "an operator that is written as others"
-)
+EXPORTER = "torch.onnx.export wrote another function than this module's; please report it with the model"
+FIXED = "write it for any size, with torch.where and masks instead of `if` and numbers that are made of sizes"
 CUT = "the cut is wrong for this graph; please report it with the model"
 USERS = "users see each other; keep row i of every tensor that of user i"
 CANDIDATES = "candidates see each other, or the history sees them; mask attention so that neither reads a candidate"
@@ -82,7 +81,8 @@ class Blame:
         for axis in self.ranker.axes:
             user = self.shortest(axis, user, self.links.exported)
         where = f"ONNX against torch ({sizes_in_words(lengths_of(self.ranker, user))})"
-        return self.error(where, self.links.exported(user), EXPORTER)
+        fixed = what_an_example_fixed(self.ranker)
+        return self.error(where, self.links.exported(user), EXPORTER if fixed is None else f"{fixed}; {FIXED}")
 
     def of_padding(self, user: Arrays, sizes: Lengths) -> ParityError:
         lengths = lengths_of(self.ranker, user)
