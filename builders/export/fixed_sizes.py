@@ -28,8 +28,8 @@ def what_an_example_fixed(ranker: Ranker) -> str | None:
     small = example_sizes(ranker)
     large = {axis.name: max(small[axis.name], axis.max) for axis in ranker.axes}
     of_small, of_large = (_nodes(ranker, sizes) for sizes in (small, large))
-    signatures = [[signature for _, signature in nodes] for nodes in (of_small, of_large)]
-    for change, start, end, other, _ in difflib.SequenceMatcher(None, *signatures, autojunk=False).get_opcodes():
+    one, two = ([signature for _, signature in nodes] for nodes in (of_small, of_large))
+    for change, start, end, other, _ in difflib.SequenceMatcher(a=one, b=two, autojunk=False).get_opcodes():
         if change != "equal":
             node, _ = of_small[start] if end > start else of_large[other]
             place = line_of(node) or f"{node.op_type} in the graph of ranker {ranker.name!r}"
