@@ -38,7 +38,7 @@ def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) 
         WeightsError: the weights are no longer of the model.
         UserCodeError: a user's file fails.
     """
-    if ":" in name:
+    if ":" in name or name.endswith(".py"):
         ranker = _from_attribute(name, sizes or {})
     else:
         model, chosen, trained = _from_zoo(name, sizes or {}, weights)
@@ -126,14 +126,17 @@ def _from_zoo(name: str, sizes: Sizes, folder: Path) -> tuple[str, dict[str, int
 def _from_attribute(name: str, sizes: Sizes) -> Ranker:
     place, _, attribute = name.rpartition(":")
     if not place or not attribute:
-        raise LoadError(f"model {name!r}: expected module:attribute or file.py:attribute; name both sides of the colon")
+        raise LoadError(
+            f"model {name!r}: expected module:attribute or file.py:attribute; write the name of the Ranker behind a "
+            f"colon, as in {(place or name).strip(':')}:ranker"
+        )
     if sizes:
         raise LoadError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
     module = module_from_file(Path(place)) if place.endswith(".py") else module_from_name(place)
     ranker = getattr(module, attribute, None)
     if not isinstance(ranker, Ranker):
         found = "nothing" if ranker is None else type(ranker).__name__
-        raise LoadError(
-            f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; make one with cleave.builders.Ranker"
-        )
+        others = [f"{place}:{other}" for other, value in vars(module).items() if isinstance(value, Ranker)]
+        remedy = f"give {' or '.join(others)}" if others else "make one with cleave.builders.Ranker"
+        raise LoadError(f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; {remedy}")
     return unwrapped(ranker)

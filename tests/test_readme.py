@@ -89,7 +89,7 @@ def test_inspect_build_serve_and_rank(served: Path) -> None:
     for command in [each for each in ranks if "--by-id" not in each or sys.version_info >= (3, 11)]:
         done = run(command, served)
         assert done.returncode == 0, done.stderr
-        assert len(re.findall(r"^ +\d+  0\.\d+  \S", done.stdout, re.MULTILINE)) == 10
+        assert len(re.findall(r"^ +\d+ +0\.\d+ +\S", done.stdout, re.MULTILINE)) == 10
 
 
 @pytest.mark.long

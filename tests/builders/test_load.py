@@ -33,14 +33,13 @@ def test_a_module_of_the_current_folder(user_folder: Path) -> None:
     [
         ("transformer", "model 'transformer': not in the zoo (append, concat, "),
         ("transformer", "); use one of these, module:attribute, file.py:attribute or FILE.safetensors from `cleave"),
-        (
-            "my_model.py:model",
-            "model 'my_model.py:model': expected 'model' to be a Ranker, got nothing; make one with cleave.builders.Ra",
-        ),
-        ("my_model.py:nothing", "expected 'nothing' to be a Ranker, got nothing"),
-        ("my_model.py:Model", "expected 'Model' to be a Ranker, got type"),
-        (":ranker", "model ':ranker': expected module:attribute or file.py:attribute; name both sides of the colon"),
-        ("my_model.py:", "model 'my_model.py:': expected module:attribute or file.py:attribute; name both sides"),
+        ("my_model.py:model", "expected 'model' to be a Ranker, got nothing; give my_model.py:ranker"),
+        ("my_model.py:nothing", "expected 'nothing' to be a Ranker, got nothing; give my_model.py:ranker"),
+        ("my_model.py:Model", "model 'my_model.py:Model': expected 'Model' to be a Ranker, got type; give my_model"),
+        ("json:ranker", "expected 'ranker' to be a Ranker, got nothing; make one with cleave.builders.Ranker"),
+        (":ranker", "model ':ranker': expected module:attribute or file.py:attribute; write the name of the Ranker"),
+        ("my_model.py:", "; write the name of the Ranker behind a colon, as in my_model.py:ranker"),
+        ("my_model.py", "; write the name of the Ranker behind a colon, as in my_model.py:ranker"),
     ],
 )
 def test_names_that_lead_nowhere(name: str, message: str, user_folder: Path) -> None:
