@@ -6,10 +6,9 @@ blocks instead of waiting, so that each is finished when it is first resumed; no
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,14 +16,8 @@ from numpy.typing import ArrayLike
 
 from cleave.builders.names import FORGET, SUMMARY_STATUS, USER_ID
 from cleave.clients.deadline import Deadline
-from cleave.clients.errors import (
-    DeadlineError,
-    InvalidRequestError,
-    NotFoundError,
-    OtherBuildError,
-    RankerError,
-    UnavailableError,
-)
+from cleave.clients.errors import InvalidRequestError, NotFoundError
+from cleave.clients.learned_model import LearnedModel
 from cleave.clients.padding import (
     arrays_from_answer,
     batches_from_users,
@@ -62,7 +55,7 @@ class AsyncRankerClient:
     repeated, once. So is a call that is refused as invalid, if they have changed meanwhile. They are learned again as
     well by the call after any other error of the server except a missed deadline or something not found. So a client
     lives through a restart on a new build, and all scores of a call are of one build; the connection comes back by
-    itself. A client belongs to the event loop of its first call.
+    itself. Only `infer` is not repeated. A client belongs to the event loop of its first call.
     """
 
     def __init__(self, url: str, model: str, micro_batch: int | None = None) -> None:
@@ -85,8 +78,7 @@ class AsyncRankerClient:
                 f"{self._where}: micro_batch: expected at least 1, got {micro_batch}; leave it out to send all at once"
             )
         self._channel: GrpcChannel | None = None
-        self._signature: ModelSignature | None = None
-        self._was_served = False
+        self._learned = LearnedModel(self._where, self._described)
         self._closed = False
 
     async def rank(
@@ -123,13 +115,13 @@ class AsyncRankerClient:
         time_left = Deadline(self._where, deadline)
         given = {"candidates": candidates, "history": history, "request": request}
         try:
-            return await self._of_one_build(self._rank, time_left, given, user_id)
+            return await self._learned.call(self._rank, time_left, given, user_id)
         except NotFoundError:
             if on_missing is None or user_id is None or history is not None:
                 raise
         fetched = on_missing(user_id)
         given["history"] = await fetched if inspect.isawaitable(fetched) else fetched
-        return await self._of_one_build(self._rank, time_left, given, user_id)
+        return await self._learned.call(self._rank, time_left, given, user_id)
 
     async def warm(self, user_id: UserId, history: Inputs, *, deadline: float | None = None) -> str:
         """Let the server encode a history ahead of the user's requests, which may then do without it.
@@ -138,26 +130,32 @@ class AsyncRankerClient:
             `hit` where the server knew it, `miss` or `stale` where it did not; `store_error` and `off` mean that
             nothing was kept. Raises: RankerError.
         """
-        return await self._of_one_build(self._warm, Deadline(self._where, deadline), user_id, history)
+        return await self._learned.call(self._warm, Deadline(self._where, deadline), user_id, history)
 
     async def warm_all(self, histories: Mapping[UserId, Inputs], *, deadline: float | None = None) -> dict[UserId, str]:
         """`warm` for many users, whose histories the server encodes together. Returns the status of each."""
-        return await self._of_one_build(self._warm_all, Deadline(self._where, deadline), histories)
+        return await self._learned.call(self._warm_all, Deadline(self._where, deadline), histories)
 
     async def forget(self, user_id: UserId, *, deadline: float | None = None) -> None:
         """Delete what the server keeps of a user. Raises: RankerError: it may still be kept."""
-        await self._of_one_build(self._forget, Deadline(self._where, deadline), user_id)
+        await self._learned.call(self._forget, Deadline(self._where, deadline), user_id)
 
     async def infer(self, inputs: Mapping[str, ArrayLike], *, deadline: float | None = None) -> dict[str, Array]:
         """One request as it is: a row per user in every tensor, [batch, ...], nothing padded, nothing split.
 
-        Returns every output, [batch, ...], by name. Raises: RankerError.
+        Returns:
+            Every output, [batch, ...], by name.
+
+        Raises:
+            OtherBuildError: the server has another build by now. Nothing is repeated, as only the caller knows whether
+                the arrays were made for the build before, as `signature` described it.
+            RankerError: any other failure.
         """
-        return await self._of_one_build(self._infer_batch, Deadline(self._where, deadline), inputs)
+        return await self._learned.call_once(self._infer_batch, Deadline(self._where, deadline), inputs)
 
     async def signature(self, *, deadline: float | None = None) -> ModelSignature:
         """Names, types, axes and roles of the model, as its server publishes them. Raises: RankerError."""
-        return await self._learned(Deadline(self._where, deadline))
+        return await self._learned.signature(Deadline(self._where, deadline))
 
     async def close(self) -> None:
         """Ends the connection and whatever is running on it; the client cannot be used again."""
@@ -184,64 +182,9 @@ class AsyncRankerClient:
             self._channel = AsyncioChannel(self.url)
         return self._channel
 
-    async def _learned(self, time_left: Deadline) -> ModelSignature:
-        channel, signature = self._connected(), self._signature
-        if signature is None:
-            try:
-                served = await channel.describe(self.model, time_left)
-            except NotFoundError as error:
-                if not self._was_served:
-                    raise
-                raise UnavailableError(f"{error}; it was served before, so the server starts or stops") from error
-            self._signature = signature = signature_from_served(self.model, served)
-            self._was_served = True
-        return signature
-
-    async def _of_one_build(
-        self,
-        call: Callable[Concatenate[ModelSignature, Deadline, P], Awaitable[R]],
-        time_left: Deadline,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R:
-        """The result of `call` for the signature that was learned, or for a new one, where that is another build's."""
-        try:
-            return await self._attempt(call, time_left, *args, **kwargs)
-        except OtherBuildError:
-            return await self._attempt(call, time_left, *args, **kwargs)
-
-    async def _attempt(
-        self,
-        call: Callable[Concatenate[ModelSignature, Deadline, P], Awaitable[R]],
-        time_left: Deadline,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R:
-        """Learn the model again after an error that another build of it would explain."""
-        known = self._signature
-        signature = await self._learned(time_left)
-        try:
-            return await call(signature, time_left, *args, **kwargs)
-        except (DeadlineError, NotFoundError):
-            raise  # a user who is not known is no other model
-        except InvalidRequestError as refusal:
-            # By what was learned, perhaps long ago; nothing may have been sent.
-            if signature is known and await self._has_changed(signature, time_left):
-                raise OtherBuildError(f"{self._where}: the build changed; try again ({refusal})") from refusal
-            raise
-        except RankerError:
-            self._unlearn(signature)
-            raise
-
-    async def _has_changed(self, signature: ModelSignature, time_left: Deadline) -> bool:
-        self._unlearn(signature)
-        with contextlib.suppress(RankerError):  # the refusal is what the caller must know
-            return await self._learned(time_left) != signature
-        return False
-
-    def _unlearn(self, signature: ModelSignature) -> None:
-        if self._signature is signature:  # else another call has learned a new one
-            self._signature = None
+    async def _described(self, time_left: Deadline) -> ModelSignature:
+        served = await self._connected().describe(self.model, time_left)
+        return signature_from_served(self.model, served)
 
     async def _rank(
         self,

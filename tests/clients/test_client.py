@@ -442,3 +442,18 @@ def test_a_model_that_is_gone_after_it_was_served_may_come_back(triton: FakeTrit
         client.rank(**arguments(2, 3))
     triton.model = MODEL
     assert client.rank(**arguments(2, 3)).build == build_of_version(BUILDS[1])
+
+
+def test_a_batch_that_the_caller_made_is_not_sent_to_another_build(triton: FakeTriton, connect: Connect) -> None:
+    """It may be padded as the build before pads."""
+    triton.version = BUILDS[0]
+    batch = {name: array[:, 0] if name == "hour" else array for name, array in batch_of_one(arguments(2, 3)).items()}
+    client = connect(triton.url)
+    client.infer(batch)
+    exchange(triton)
+    with pytest.raises(OtherBuildError, match="expected build aaaaaaaa"):
+        client.infer(batch)
+    assert len(triton.requests) == 1
+    assert client.signature().inputs["items"].pad == OTHER_PAD
+    client.infer(batch)
+    assert len(triton.requests) == 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
+from cleave.builders.contract.build_version import version_of_build
 from cleave.clients import InvalidRequestError, NotFoundError, SignatureError
 from tests.clients import toy as toys
 from tests.clients.conftest import AsyncClientOnLoop, Connect
@@ -149,6 +151,23 @@ def test_warm_and_forget_ask_the_summary_cache(cached: FakeTriton, connect: Conn
         (SUMMARY_CACHE, {"forget"}),
     ]
     assert cached.requests[0]["visits"].shape == (1, 16), "padded as a request to rank would be"
+
+
+def test_every_method_that_pads_asks_for_the_build_that_is_served_now(cached: FakeTriton, connect: Connect) -> None:
+    client, given = connect(cached.url, CACHED), toys.arguments(num_candidates=3, num_visits=5)
+    calls: list[Callable[[], object]] = [
+        lambda: client.rank(user_id="ann", **given),
+        lambda: client.rank(user_id="ann", **without_history(given)),
+        lambda: client.warm("ann", given["history"]),
+        lambda: client.warm_all({"ann": given["history"], "bob": given["history"]}),
+        lambda: client.forget("ann"),
+    ]
+    for number, call in enumerate(calls, start=2):
+        cached.version = version_of_build(str(number) * 64, {})
+        answered = len(cached.requests)
+        call()
+        assert cached.num_descriptions == number - 1
+        assert len(cached.requests) == answered + 1
 
 
 def test_many_users_are_warmed_together(cached: FakeTriton, connect: Connect) -> None:
