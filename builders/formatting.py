@@ -17,7 +17,7 @@ def choice(names: Iterable[str]) -> str:
 
 
 def quantity(count: float) -> str:
-    """`1.38 G`."""
+    """A count with a decimal prefix, as `1.38 G`; a unit may follow."""
     unit = 0
     while abs(count) >= 1000 and unit < len(UNITS) - 1:
         count, unit = count / 1000, unit + 1
@@ -25,7 +25,7 @@ def quantity(count: float) -> str:
 
 
 def byte_quantity(count: float) -> str:
-    """`3.0 MiB`."""
+    """A number of bytes with its unit, as `3.0 MiB`."""
     unit = 0
     while count >= 1024 and unit < len(BYTE_UNITS) - 1:
         count, unit = count / 1024, unit + 1
@@ -38,7 +38,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> str:
-    """A table for a terminal, a line under its head.
+    """A table for a terminal, with a line under its head.
 
     Args:
         align: `l` or `r` for each column; by default the first column is aligned to the left, the others to the right.

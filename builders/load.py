@@ -22,7 +22,7 @@ MODELS = {**ZOO, **BASELINES}
 
 
 class LoadError(BuilderError):
-    """NAME or its sizes lead to no ranker."""
+    """No ranker is found under a name, or it does not have the sizes that were given."""
 
 
 def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) -> Ranker:
@@ -60,7 +60,7 @@ def described_weights(name: str, sizes: Sizes | None = None, weights: Path = WEI
 
 
 def zoo_names(given: Sequence[str]) -> list[str]:
-    """The models given, all known ones and the baselines if none is.
+    """The models that are given, or all models and baselines of the zoo if none is.
 
     Raises:
         LoadError: there is no such model.
@@ -72,7 +72,7 @@ def zoo_names(given: Sequence[str]) -> list[str]:
 
 
 def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
-    """Every size of the zoo model `name`: its defaults, with `sizes` instead where given.
+    """Every size of the zoo model `name`: `sizes`, and its defaults for the others.
 
     Raises:
         LoadError: there is no such model or size, or a size is no number of its kind.
@@ -95,7 +95,7 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
 
 
 def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> Ranker:
-    """The zoo model `name` with random weights, always the same of one seed.
+    """The zoo model `name` with random weights, which are always the same for one seed.
 
     Raises:
         LoadError: as `zoo_sizes`, or the sizes contradict each other.

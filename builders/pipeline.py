@@ -1,4 +1,4 @@
-"""One build: load, cut, prove, and, where asked, bake an item table in and take fewer bits, with what that costs."""
+"""Makes one build: loads a ranker, cuts it, proves the cut, and on request adds an item table and takes fewer bits."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cleave.builders.load import described_weights, load_ranker
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 
 COMPARED_SEEDS = 8
-"""Random requests at `opt` over which the score difference of a narrower summary is taken."""
+"""The number of random requests, at `opt`, over which the score difference of fewer bits is taken."""
 
 Progress = Callable[[str], None]
-"""Is told what is being done."""
+"""Takes a line that says what is being done."""
 
 Evaluate = Callable[[Cut, Cut], tuple[float, float] | None]
 """From a cut in float32 and a narrower one of the same ranker to the AUC of each on a test set; None without one."""
@@ -32,7 +32,7 @@ Evaluate = Callable[[Cut, Cut], tuple[float, float] | None]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What `cleave build` was asked for."""
+    """The options of `cleave build` that decide what is built."""
 
     name: str
     sizes: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -46,14 +46,14 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What a precision of 16 bits and a narrower summary cost, against float32."""
+    """What a precision of 16 bits, or a narrower summary, costs against float32."""
 
     summary_bytes: tuple[int, int]
-    """Of one user at opt: in float32, and as kept."""
+    """The bytes of one user at `opt`: in float32, and as kept."""
     score_difference: float
-    """The largest over random requests."""
+    """The largest difference of a score over random requests."""
     test_auc: tuple[float, float] | None
-    """In float32, and as kept; None where it was not evaluated."""
+    """The AUC on a test set: in float32, and as built; None where it was not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Build:
     cut: Cut
     proof: Proof
     weights: str
-    """Where they come from."""
+    """Where the weights come from, in words."""
     num_table_items: int | None = None
     narrowed: Narrowed | None = None
 
@@ -117,7 +117,7 @@ def cut_as_configured(options: BuildOptions) -> Cut:
 
 
 def _score_difference(wide: Cut, narrow: Cut) -> float:
-    """The largest over random requests at `opt`."""
+    """The largest difference of a score over random requests at `opt`."""
     ranker = wide.ranker
     wide_parts, narrow_parts = (EncoderThenScorer(rounded_cut(cut)) for cut in (wide, narrow))
     largest = 0.0

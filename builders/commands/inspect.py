@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 AMORTIZED = ("append", "vista", "lime_mha")
-"""Keys and values of the whole history kept, a fixed number of summary tokens, a few links that alone are read."""
+"""One model of each kind of summary: keys and values of the whole history, a fixed number of tokens, a few links."""
 DEFAULT_GPU = "H100"
 
 
@@ -47,7 +47,7 @@ def _add_inspect(commands: Subparsers) -> None:
 
 
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
-    """What `given_sizes` reads."""
+    """The options that `given_sizes` reads."""
     parser.add_argument("--history", type=int, metavar="N", help="events (default: the axis' opt)")
     parser.add_argument("--candidates", type=int, metavar="M", help="candidates (default: the axis' opt)")
 

@@ -1,4 +1,4 @@
-"""The cut: divides the graph of a whole model into history encoder, item tower and candidate scorer.
+"""Divides the graph of a whole model into history encoder, item tower and candidate scorer.
 
 Binding-time analysis (`cleave.builders.cut.labels`) says which nodes depend on the user alone, a minimum cut among them
 (`cleave.builders.cut.min_cut`) which of their results are kept, and `cleave.builders.cut.subgraph` makes each part a
@@ -57,22 +57,22 @@ class CutPart:
 
     graph: onnx.ModelProto
     probe: Probe = field(repr=False)
-    """The sizes of its tensors, by their names before the cut."""
+    """The sizes of its tensors by the names that they have in the graph of the whole model."""
     flops: Flops
     kernels: KernelSet
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A ranker's whole model and its parts."""
+    """The whole model of a ranker, and the parts that it was cut into."""
 
     ranker: Ranker
-    """With its id ranges."""
+    """It has its id ranges filled in."""
     parts: Mapping[str, CutPart]
-    """By the names of `cleave.builders.names`: the whole model, the history encoder, and the candidate scorer, which
-    includes the item tower. Each becomes a model of the repository; another part is another entry."""
+    """The whole model, the history encoder and the candidate scorer, by their names in `cleave.builders.names`. The
+    scorer includes the item tower. Each of them becomes a model of the repository; another part is another entry."""
     item_tower: Flops
-    """Of the work in the candidate scorer that depends on the candidates alone."""
+    """The work in the candidate scorer that depends on the candidates alone."""
     summary: tuple[SummaryTensor, ...]
     first_mix: Mix | None
     analysis: Analysis = field(repr=False)
@@ -85,21 +85,21 @@ class Cut:
 
     @property
     def history_encoder(self) -> onnx.ModelProto:
-        """User inputs to summary."""
+        """The graph from user inputs to summary."""
         return self.parts[HISTORY_ENCODER].graph
 
     @property
     def candidate_scorer(self) -> onnx.ModelProto:
-        """Summary, request inputs and candidate inputs to outputs."""
+        """The graph from summary, request inputs and candidate inputs to outputs."""
         return self.parts[CANDIDATE_SCORER].graph
 
     @property
     def flops(self) -> dict[str, Flops]:
-        """Those of each part by name."""
+        """The FLOPs of each part by name."""
         return {name: part.flops for name, part in self.parts.items()}
 
     def with_graphs(self, graphs: Mapping[str, onnx.ModelProto]) -> Cut:
-        """The cut with other graphs of some parts, by name; FLOPs and kernels stay those of the graphs before."""
+        """The cut with other graphs for some parts, by name. FLOPs and kernels stay those of the graphs before."""
         changed = {name: dataclasses.replace(self.parts[name], graph=graph) for name, graph in graphs.items()}
         return dataclasses.replace(self, parts={**self.parts, **changed})
 
@@ -116,8 +116,7 @@ def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
         ranker: with its id ranges, from `cleave.builders.export.id_ranges.with_id_ranges`.
 
     Raises:
-        SplitError: no user input reaches an output, or the scorer needs something of the
-            user that cannot be kept.
+        SplitError: no user input reaches an output, or the scorer needs something of the user that cannot be kept.
     """
     of_whole = _analyze(whole, ranker)
     _check_user_reaches_output(ranker, of_whole.labels)
@@ -171,7 +170,7 @@ def _analyze(model: onnx.ModelProto, ranker: Ranker) -> Analysis:
 
 
 def _with_rows_apart(analysis: Analysis, ranker: Ranker) -> Analysis:
-    """Once more after each success: what is taken apart and joined again in every layer is apart one layer further."""
+    """The graph with joint sequences taken apart: again and again, as a model may join its rows anew in each layer."""
     apart = split_rows(analysis.model, analysis.probe, analysis.labels)
     while apart is not analysis.model:
         analysis = _analyze(apart, ranker)
@@ -189,7 +188,7 @@ def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
 
 
 def _part(graph: onnx.ModelProto, outputs: Sequence[str], analysis: Analysis) -> CutPart:
-    """A part whose work is that of the nodes of the analyzed graph, of which alone the sizes are known, in it."""
+    """A part of the analyzed graph. Its work is that of the nodes that it shares with it, whose sizes are known."""
     nodes = _nodes_in(graph, analysis)
     return CutPart(
         graph,

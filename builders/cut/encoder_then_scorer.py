@@ -10,7 +10,7 @@ from cleave.builders.onnx_graph.session import OnnxRunner
 
 
 class EncoderThenScorer:
-    """History encoder, then candidate scorer."""
+    """From the inputs of a ranker to its outputs, by history encoder and candidate scorer."""
 
     def __init__(self, cut: Cut) -> None:
         self.encode = OnnxRunner(cut.history_encoder)

@@ -76,7 +76,7 @@ def _column(frame: pl.DataFrame, tensor: Tensor, where: str) -> AnyArray:
 
 
 def _fits(values: AnyArray, tensor: Tensor) -> bool:
-    """Whole numbers may stand for floats, as genres of 0 and 1 do."""
+    """Whether a column holds what an input takes. Whole numbers may stand for floats, as genres of 0 and 1 do."""
     return values.dtype.kind in "iub" and tensor.dtype.startswith("float")
 
 

@@ -29,7 +29,7 @@ from cleave.builders.spec import Ranker, Tensor
 
 ITEMS_PER_RUN = 4096
 LARGEST_ID = 1 << 27
-"""Ids index an array of rows: beyond this it would outweigh any table."""
+"""Ids index an array of row numbers, which beyond this would be larger than any table."""
 
 
 class ItemTableError(BuilderError):
@@ -38,14 +38,14 @@ class ItemTableError(BuilderError):
 
 @dataclass(frozen=True)
 class ItemTower:
-    """The candidate scorer in two: what depends on the item alone, and the rest."""
+    """The candidate scorer in two graphs: what depends on the item alone, and the rest."""
 
     tower: onnx.ModelProto
-    """Candidate inputs to item tensors."""
+    """The graph from candidate inputs to item tensors."""
     pair_scorer: onnx.ModelProto
-    """Summary, request inputs and item tensors to outputs."""
+    """The graph from summary, request inputs and item tensors to outputs."""
     tensors: tuple[SummaryTensor, ...]
-    """The item tensors: of the batch, the candidates, and fixed sizes."""
+    """The item tensors `[batch, candidates, ...]`; the candidate axis may stand behind axes of fixed size."""
 
     @property
     def bytes_per_item(self) -> int:
@@ -58,7 +58,7 @@ def _axes(tensor: SummaryTensor) -> set[str]:
 
 
 def _item_axis(tensor: SummaryTensor) -> int:
-    """Which axis of an item tensor counts candidates; in its table, which has no batch, it is one less."""
+    """The axis of an item tensor that counts candidates. In its table, which has no batch axis, it is one less."""
     return next(place for place, size in enumerate(tensor.dims) if place and size.constant is None)
 
 
@@ -97,7 +97,7 @@ def split_item_tower(cut: Cut) -> ItemTower:
 
 
 def id_tensor(ranker: Ranker) -> Tensor:
-    """The candidate input that names the item: the first of integers, one a candidate.
+    """The candidate input that names the item: the first one that holds one integer for each candidate.
 
     Raises:
         ItemTableError: there is none.
@@ -146,7 +146,7 @@ def _with_padding(ranker: Ranker, catalogue: Mapping[str, AnyArray], ids_of: Ten
 
 
 def _run_tower(parts: ItemTower, items: Mapping[str, AnyArray]) -> Arrays:
-    """The table of each item tensor: its shape without the batch, with all items where candidates were."""
+    """The table of each item tensor: it has all items where the tensor has candidates, and no batch axis."""
     runner = OnnxRunner(parts.tower)
     count = len(next(iter(items.values())))
     runs = [
@@ -162,7 +162,7 @@ def _run_tower(parts: ItemTower, items: Mapping[str, AnyArray]) -> Arrays:
 def _merge(
     parts: ItemTower, scorer: onnx.ModelProto, ids_of: Tensor, rows_of_ids: AnyArray, tables: Arrays
 ) -> onnx.ModelProto:
-    """The pair scorer behind a choice between table and tower; inputs and outputs are those of `scorer`."""
+    """The pair scorer behind a choice between table and tower. Its inputs and outputs are those of `scorer`."""
     merged = onnx.ModelProto()
     merged.CopyFrom(parts.pair_scorer)
     graph = merged.graph
@@ -198,7 +198,7 @@ def _constant(graph: onnx.GraphProto, name: str, value: AnyArray) -> str:
 
 
 def _row_nodes(graph: onnx.GraphProto, ids_of: Tensor, rows_of_ids: AnyArray) -> list[onnx.NodeProto]:
-    """`lookup_rows` [B, M], -1 where an item is not in the table, and whether all are."""
+    """Nodes for `lookup_rows` `[batch, candidates]`, -1 where an item is not in the table, and `lookup_all_known`."""
     zero = _constant(graph, "lookup_zero", np.array(0, np.int64))
     beyond = _constant(graph, "lookup_beyond", np.array(len(rows_of_ids) - 1, np.int64))
     rows = _constant(graph, "lookup_rows_of_ids", rows_of_ids)
@@ -218,13 +218,13 @@ def _row_nodes(graph: onnx.GraphProto, ids_of: Tensor, rows_of_ids: AnyArray) ->
 
 
 def _table_branch(parts: ItemTower) -> onnx.GraphProto:
-    """Every candidate is in the table."""
+    """The branch for requests whose candidates are all in the table."""
     nodes = [node for t in parts.tensors for node in _table_nodes(t, "lookup_rows", f"{t.name}_looked_up")]
     return helper.make_graph(nodes, "table", [], [t.value_info(f"{t.name}_looked_up") for t in parts.tensors])
 
 
 def _table_nodes(tensor: SummaryTensor, rows: str, output: str) -> list[onnx.NodeProto]:
-    """Rows [B, M] of a table as the item tensor: the candidate axis is where the tower has it."""
+    """Nodes that read rows `[batch, candidates]` of a table; the candidate axis is where the tower has it."""
     axis = _item_axis(tensor) - 1
     gathered = output if axis == 0 else f"{output}_batch_inside"
     nodes = [helper.make_node("Gather", [_table_name(tensor.name), rows], [gathered], f"lookup/{gathered}", axis=axis)]
@@ -235,7 +235,7 @@ def _table_nodes(tensor: SummaryTensor, rows: str, output: str) -> list[onnx.Nod
 
 
 def _tower_branch(parts: ItemTower) -> onnx.GraphProto:
-    """Some are not: the tower computes all of them, and the table has the last word on those it knows."""
+    """The branch for other requests: the tower computes all candidates, and the table replaces those that it has."""
     tower = parts.tower.graph
     nodes = list(tower.node)
     initializers = list(tower.initializer)

@@ -24,7 +24,7 @@ from cleave.builders.onnx_graph.sizes import Size
 
 
 def split_rows(model: onnx.ModelProto, probe: Probe, labels: Labels) -> onnx.ModelProto:
-    """An equal graph in which user rows and candidate rows that were concatenated are computed apart.
+    """An equal graph that computes user rows and candidate rows apart where they were concatenated.
 
     Args:
         probe: sizes of the tensors of `model`.
@@ -48,7 +48,7 @@ class _Splitter:
         self.probe = probe
         self.labels = labels
         self.slices: dict[str, Slices] = {}
-        """Of every tensor that is in slices, by name."""
+        """The slices of every tensor that is in slices, by name."""
         self.joined: dict[str, gs.Tensor] = {}
         self.used = False
         inputs = {tensor.name: tensor for tensor in graph.inputs}
@@ -101,7 +101,7 @@ class _Splitter:
         return Slices(axis, tuple(tensors), tuple(sizes))
 
     def _pieces(self, sliced: SlicedNode) -> list[Slices]:
-        """What the outputs of a Slice or Split along the sliced axis are made of; none if one takes part of a slice."""
+        """The slices of each output of a Slice or Split along the sliced axis; empty if a slice is cut through."""
         slices = self.slices.get(sliced.node.inputs[0].name)
         bounds = None if slices is None else self._bounds(sliced, slices)
         if slices is None or bounds is None or any(bound not in slices.offsets for bound in bounds):
@@ -128,7 +128,7 @@ class _Splitter:
         return None
 
     def _replace(self, node: gs.Node, pieces: Sequence[Slices]) -> None:
-        """Make the outputs of a Slice or Split of slices: under their names, as they may be outputs of the graph."""
+        """Make the outputs of a Slice or Split from slices, under their names, as they may be outputs of the graph."""
         outputs = list(node.outputs)
         node.outputs.clear()
         for place, (output, slices) in enumerate(zip(outputs, pieces, strict=True)):
@@ -157,7 +157,7 @@ class _Splitter:
     # What runs on slices
 
     def _copy(self, sliced: SlicedNode, apart: Apart) -> None:
-        """A copy of the node for each slice, whose outputs are slices of those of the node."""
+        """Copy the node for each slice. The outputs of the copies are the slices of the outputs of the node."""
         node, slices = sliced.node, next(iter(sliced.sliced_inputs.values()))
         attrs, shape = dict(node.attrs), None
         if apart.shape is not None:
@@ -190,7 +190,7 @@ class _Splitter:
 
 
 def _clipped(bound: Size, total: Size) -> Size:
-    """A bound of a Slice as a place from the start: beyond the end is the end, negative counts from the end."""
+    """A bound of a Slice, counted from the start: one beyond the end is the end, a negative one counts from the end."""
     if bound.constant is not None and bound.constant >= np.iinfo(np.int32).max:
         return total
     return total + bound if any(factor < 0 for _, factor in bound.terms) else bound

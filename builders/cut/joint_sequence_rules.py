@@ -1,6 +1,6 @@
-"""How operators run on the slices of a sequence one by one: a rule for each that need not see the rows together.
+"""Says how operators run on the slices of a sequence one by one: a rule for each that need not see the rows together.
 
-A rule decides and changes nothing. What it says of an operator is true whatever the rows hold.
+A rule changes nothing in the graph, and what it says is true whatever the rows hold.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Apart:
     """An operator that runs once for each slice: every copy reads its slice of each input that is in slices."""
 
     axis: int
-    """Of the outputs, which are in slices along it."""
+    """The axis along which the outputs are in slices."""
     shares: Mapping[int, int] = field(default_factory=dict)
     """The inputs, by place, that are whole and meet the slices row by row along this axis: a copy reads its rows."""
     shape: Sequence[Size | int] | None = None
-    """What a copy of a Reshape is given as its shape."""
+    """The shape that a copy of a Reshape is given."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class SlicedNode:
         return self._shape(self.node.outputs[place])
 
     def shape(self, place: int) -> tuple[Size, ...]:
-        """Of an input."""
+        """The shape of an input."""
         return self._shape(self.node.inputs[place])
 
     def rank(self, place: int) -> int:
-        """Of an input."""
+        """The rank of an input."""
         return len(self.shape(place))
 
     def attribute(self, name: str, default: Any = None) -> Any:
@@ -136,7 +136,7 @@ class SlicedNode:
 
 
 Rule = Callable[[SlicedNode], Apart]
-"""Raises `TogetherError` where the operator needs the rows together."""
+"""From a node to how it runs on slices; it raises `TogetherError` where the operator needs the rows together."""
 
 
 def rule_of(op: str) -> Rule | None:
@@ -191,7 +191,7 @@ def _transpose(node: SlicedNode) -> Apart:
 
 
 def _reshape(node: SlicedNode) -> Apart:
-    """Dimensions before and after the sliced one may change, and the sliced one stays as it is."""
+    """A Reshape may change dimensions before and after the sliced one, which stays as it is."""
     slices, given, wanted = node.only_first(), node.shape(0), node.output_shape()
     before = product(given[: slices.axis])
     for place, size in enumerate(wanted):
@@ -216,7 +216,7 @@ def _squeeze(node: SlicedNode) -> Apart:
 
 
 def _gather(node: SlicedNode) -> Apart:
-    """Ids in slices look a table up one slice at a time; or the same entry of each row is taken."""
+    """Ids in slices look up a table one slice at a time, or one entry is taken of each row."""
     axis = node.attribute("axis", 0) % node.rank(0)
     if 0 not in node.sliced_inputs:
         return Apart(axis + node.sliced_inputs[1].axis)
@@ -227,7 +227,7 @@ def _gather(node: SlicedNode) -> Apart:
 
 
 def _split(node: SlicedNode) -> Apart:
-    """Along another axis, as of queries, keys and values that one product makes."""
+    """A Split along another axis, as of queries, keys and values that one product makes."""
     slices = node.only_first()
     if node.attribute("axis", 0) % node.rank(0) == slices.axis:
         raise TogetherError
@@ -235,7 +235,7 @@ def _split(node: SlicedNode) -> Apart:
 
 
 def _concat(node: SlicedNode) -> Apart:
-    """Along another axis."""
+    """A Concat along another axis."""
     rank = len(node.output_shape())
     axes = {slices.axis for slices in node.sliced_inputs.values()}
     if len(axes) != 1 or node.attribute("axis") % rank in axes:
@@ -245,7 +245,7 @@ def _concat(node: SlicedNode) -> Apart:
 
 
 def _slice(node: SlicedNode) -> Apart:
-    """Along other axes."""
+    """A Slice along other axes."""
     slices = node.only_first()
     if slices.axis in node.slice_axes():
         raise TogetherError

@@ -1,4 +1,4 @@
-"""Binding-time analysis: which roles every tensor of a graph depends on."""
+"""Finds which roles every tensor of a graph depends on: a binding-time analysis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Labels:
     """The labels of every tensor of a graph.
 
     A shape is not data: `Shape` carries no role, only the axes whose sizes are read, so that a tensor of one role can
-    be reshaped by the size of another's; but for a shape that is no function of the axes, as it may depend on data.
+    be reshaped by the size of another's. A shape that is no function of the axes may depend on data and counts as such.
     A tensor of no role is free: whoever needs it computes it.
     """
 
@@ -74,7 +74,7 @@ def _label_of_sizes(sizes: Iterable[Size]) -> Label:
 
 
 def _axis_sources(ranker: Ranker) -> dict[str, tuple[str, int]]:
-    """For the batch and every axis: an input and the dimension that its size can be read from."""
+    """An input, and its dimension, from which the size of the batch and of every axis can be read."""
     sources: dict[str, tuple[str, int]] = {}
     for tensor in ranker.inputs:
         sources.setdefault(BATCH, (tensor.name, 0))

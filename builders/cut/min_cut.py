@@ -1,4 +1,4 @@
-"""Where to cut: the cheapest tensors that separate the work of one role from the rest, as a minimum cut."""
+"""Finds where to cut: the cheapest tensors that separate the work of one role from the rest, by a minimum cut."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class MinCut:
         return kept if shape[0].axis == BATCH else kept * (1 + 1 / TOUCHED_BYTES_PER_KEPT_BYTE)
 
     def _is_keepable(self, shape: tuple[Size, ...]) -> bool:
-        """Of a user: one row per user, wherever the batch is. Of an item: one row of a fixed size each."""
+        """Whether a tensor has a row per user, wherever the batch axis is, or for items a row of a fixed size each."""
         if self.role == "user":
             return batch_axis_of(shape) is not None
         if not shape or shape[0].axis != BATCH:
@@ -160,7 +160,7 @@ class MinCut:
         return varying == [self.ranker.candidate_axis.name]
 
     def _cost_of_repeating(self, node: onnx.NodeProto) -> float:
-        """In kept bytes; infinite for products, which are what the cut is there to save, unless the ranker says so."""
+        """The cost in kept bytes: infinite for products, which the cut is to save, unless the ranker names them."""
         if node.output[0] in self.after_named:
             return 0.0
         if operator(node.op_type).is_product or self._in_boundary(node):

@@ -16,7 +16,7 @@ from cleave.builders.onnx_graph.sizes import Size
 
 
 class ExtractError(BuilderError):
-    """A part needs a size that none of its inputs has."""
+    """A part needs the size of an axis that none of its inputs has."""
 
 
 def extract_graph(
@@ -79,7 +79,7 @@ class _Extraction:
         return model
 
     def _needed(self, outputs: Mapping[str, str]) -> set[int]:
-        """The nodes to copy, by identity."""
+        """The identities of the nodes to copy."""
         needed: set[int] = set()
         open_names = list(outputs)
         while open_names:
@@ -111,7 +111,7 @@ class _Extraction:
         return self.made[tensor.name]
 
     def _is_size(self, name: str) -> bool:
-        """Whether a tensor is but sizes of axes, to be read anew."""
+        """Whether a tensor holds nothing but sizes of axes, which are read anew."""
         return name in self.producers and name in self.probe.values and not self.labels.of(name).roles
 
     def _size(self, name: str) -> gs.Tensor:
@@ -143,7 +143,7 @@ class _Extraction:
         )
 
     def _output(self, name: str, renamed: str) -> gs.Variable:
-        """An output under its name in the part; a tensor that only passes through needs a node to be one."""
+        """An output under its name in the part. An input that is an output, too, gets a node between the two."""
         made = self._to_batch_first(self.made[name], self.batch_axes[name])
         dtype, symbols = self.probe.dtypes[name], _symbols(self.batch_axes[name].batch_first)
         if any(made is tensor for tensor in self.part.inputs) or any(made is tensor for tensor in self.part.outputs):

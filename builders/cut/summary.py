@@ -1,4 +1,4 @@
-"""The summary: the tensors that cross the cut, and what they are called."""
+"""Describes the summary: the tensors that cross the cut, and their names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def name_summary(kept: list[str], model: onnx.ModelProto, probe: Probe, ranker: 
 
 
 def _semantic_name(source: str, producers: Mapping[str, onnx.NodeProto], ranker: Ranker, dtype: str) -> str:
-    """After the boundary or the module whose product it is, else after the input that it is made of."""
+    """A name after the boundary or the module that makes the tensor, else after the input that it is made of."""
     inputs = [tensor.name for tensor in ranker.inputs]
     name = source
     while name in producers:

@@ -28,7 +28,7 @@ INT8_MAX = 127
 SCOPE = "summary"
 SCALE_SUFFIX = "_scale"
 SMALLEST_SCALE = 1e-30
-"""A row of zeros has the scale 0; dividing by this instead gives zeros again."""
+"""A row of zeros has the scale 0, and is divided by this instead, which gives zeros again."""
 
 
 class SummaryDtypeError(BuilderError):
@@ -67,19 +67,19 @@ class _Form:
     """How a tensor of the summary is kept."""
 
     wide: str
-    """What the float32 tensor is called then within the parts."""
+    """The name that the float32 tensor gets within the parts."""
     kept: tuple[SummaryTensor, ...]
-    """What crosses in its place."""
+    """The tensors that cross in its place."""
     made: list[Step]
-    """From the float32 tensor to what is kept."""
+    """The steps from the float32 tensor to what is kept."""
     undone: list[Step]
-    """And back."""
+    """The steps back."""
     constants: Mapping[str, AnyArray] = field(default_factory=dict)
-    """Of `made`."""
+    """The constants that `made` reads, by name."""
 
 
 def _with_forms(model: onnx.ModelProto, forms: Mapping[str, _Form]) -> onnx.ModelProto:
-    """A part whose inputs and outputs that are of the summary have these forms; itself if it has none of them."""
+    """A part whose inputs and outputs have these forms where they are of the summary; itself where none is."""
     read, made = ([value.name for value in values if value.name in forms] for values in _interface(model))
     if not read and not made:
         return model

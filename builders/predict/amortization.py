@@ -1,4 +1,4 @@
-"""Where amortization pays on a processor: which n and m are worth which arm, by the predictions of the roofline."""
+"""Finds where amortization pays on a processor: for which sizes which arm is worth having, by the roofline."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PAYS = 1.1
 NEARLY = 0.9
 """A micro-batch is large enough when it reaches this share of the best throughput."""
 STEPS = tuple((arm.name, arm.simpler) for arm in ARMS.values() if arm.simpler is not None)
-"""Amortizing over the candidates of a request, then over the requests of a user: an arm, and the simpler one."""
+"""Pairs of an arm and the simpler one: amortized over the candidates of a request, then over the requests of a user."""
 
 Basis = Literal["latency", "throughput"]
-"""Of one request on an idle processor, launches included, or of a busy one."""
+"""Whether one request on an idle processor counts, launches included, or a processor that always has others to do."""
 BASES: tuple[Basis, ...] = ("latency", "throughput")
 
 
@@ -75,11 +75,11 @@ class Amortization:
         return None if holds is None else holds.most
 
     def encoder_ms(self) -> float:
-        """What the encoder takes of a busy processor."""
+        """The milliseconds that the encoder keeps a busy processor."""
         return self._part_time(HISTORY_ENCODER, {}).limit_ms
 
     def summary_link_ms(self) -> float:
-        """What the summary takes from the host to the device; nothing where these are one."""
+        """The milliseconds that the summary takes from the host to the device; 0 where these are one."""
         rate = self.processor.link_bytes_per_s
         return 0.0 if rate is None else self.cut.summary_bytes(self.sizes) / rate * 1000
 
@@ -93,12 +93,12 @@ class Amortization:
         return self.cut.summary_bytes(self.sizes) / saved_ms * 1000 if saved_ms > 0 else None
 
     def candidates_per_s(self, micro_batch: int) -> float:
-        """Of the scorer alone on one stream that takes so many candidates a call: launches count."""
+        """The throughput of the scorer alone on one stream that takes so many candidates a call: launches count."""
         time = self._part_time(CANDIDATE_SCORER, {self.cut.ranker.candidate_axis.name: micro_batch})
         return micro_batch / time.total_ms * 1000
 
     def micro_batch(self) -> int:
-        """The fewest candidates a call of the scorer that reach `NEARLY` the throughput of the most."""
+        """The fewest candidates of a call of the scorer that reach `NEARLY` of the throughput with the most."""
         axis = self.cut.ranker.candidate_axis
         enough = NEARLY * self.candidates_per_s(axis.max)
         found = _range(axis, lambda size: self.candidates_per_s(size) >= enough)
@@ -107,7 +107,7 @@ class Amortization:
 
 
 def _range(axis: Axis, holds: Callable[[int], bool]) -> SizeRange | None:
-    """From the first to the last size that it holds for: found among powers of two, then exactly next to these.
+    """The first and the last size that it holds for: found among powers of two, then exactly next to these.
 
     It need not hold for every size between, and what holds between two powers of two only is not found.
     """

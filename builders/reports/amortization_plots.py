@@ -1,4 +1,4 @@
-"""The pictures of `docs/amortization.md`: what a processor is predicted to make of history and candidates."""
+"""Draws the pictures of `docs/amortization.md`: what a processor is predicted to make of history and candidates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 FIGURES_PAGE = "amortization_figures.md"
 GRID = 25
-"""Points along each side of a map."""
+"""The number of points along each side of a map."""
 LEVELS = (1, PAYS, 1.5, 2, 3, 5, 10, 30, 100, 1000)
 """Bounds of the colours of a map: how many times as fast."""
 PANEL = (3.6, 3.4)
-"""Inches."""
+"""The size of a panel in inches."""
 
 Answers = Sequence[Amortization]
 
@@ -84,7 +84,7 @@ def _axes_of(answer: Amortization) -> tuple[Axis, Axis]:
 
 
 def _points(axis: Axis, count: int = GRID) -> list[int]:
-    """Sizes of an axis, evenly apart on a log scale."""
+    """The sizes of an axis that are drawn, evenly apart on a log scale."""
     return sorted({int(size) for size in np.geomspace(axis.min, axis.max, count).round()})
 
 
@@ -97,7 +97,7 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _balance(answers: Answers) -> Figure:
-    """Over history and candidates: how many times the throughput a kept summary gives; where the parts are equal."""
+    """Draw, over history and candidates, how many times the throughput a kept summary gives."""
     figure, panels = _panels(len(answers))
     for answer, axes in zip(answers, panels, strict=True):
         history, candidates = _axes_of(answer)
@@ -120,7 +120,7 @@ def _gain(answer: Amortization, sizes: Mapping[str, int]) -> float:
 
 
 def _steps() -> BoundaryNorm:
-    """Colours as far apart for every two levels."""
+    """Colours that are equally far apart for every two levels."""
     from matplotlib.colors import BoundaryNorm  # noqa: PLC0415
 
     return BoundaryNorm(LEVELS, 256, extend="max")
@@ -131,7 +131,7 @@ def _at(answer: Amortization, sizes: Mapping[str, int]) -> Amortization:
 
 
 def _candidates(answers: Answers) -> Figure:
-    """Over candidates: the latency of a request in each arm."""
+    """Draw the latency of a request in each arm over the candidates."""
     figure, panels = _panels(len(answers))
     for answer, axes in zip(answers, panels, strict=True):
         history, candidates = _axes_of(answer)
@@ -148,7 +148,7 @@ def _candidates(answers: Answers) -> Figure:
 
 
 def _micro_batch(answers: Answers) -> Figure:
-    """Over the candidates of one call of the scorer: its throughput on one stream, and how long a call takes."""
+    """Draw the throughput of the scorer on one stream, and how long a call takes, over the candidates of one call."""
     figure, (rate, time) = _panels(2)
     for place, answer in enumerate(answers):
         _, candidates = _axes_of(answer)
@@ -167,7 +167,7 @@ def _micro_batch(answers: Answers) -> Figure:
 
 
 def _summary(answers: Answers) -> Figure:
-    """Over the history: encoding it against getting what was kept across the link."""
+    """Draw, over the history, how long encoding takes and how long a kept summary takes across the link."""
     figure, (axes, gain) = _panels(2)
     for place, answer in enumerate(answers):
         history, _ = _axes_of(answer)
@@ -193,4 +193,4 @@ PICTURES: dict[str, Callable[[Answers], Figure]] = {
     "micro_batch": _micro_batch,
     "summary": _summary,
 }
-"""By the ending of the file's name."""
+"""What draws each picture, by the end of its file's name."""

@@ -1,4 +1,4 @@
-"""What the cut of a ranker moves, keeps and leaves, for people and for machines, without building anything."""
+"""Reports what the cut of a ranker moves, keeps and leaves, for people and for machines; nothing is built for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LITTLE = 0.01
 """Below this share of the FLOPs in the encoder, a cut saves next to nothing."""
 
 ITEM_TOWER = "item_tower"
-"""What of the candidate scorer depends on the candidates alone; here it is counted apart."""
+"""The work of the candidate scorer that depends on the candidates alone; it is counted apart here."""
 
 DEPENDS_ON = {HISTORY_ENCODER: "the user alone", ITEM_TOWER: "the item alone", CANDIDATE_SCORER: "both"}
 
@@ -32,7 +32,7 @@ class KeptTensor:
 
     name: str
     shape: tuple[int, ...]
-    """Of one user, at the sizes of the report."""
+    """The shape for one user, at the sizes of the report."""
     axes: tuple[str, ...]
     """The shape in words: the name of an axis, a fixed size, or a sum of these."""
     dtype: str
@@ -44,12 +44,12 @@ class ItemTableReport:
 
     saved_flops: int
     saved_share_of_cached: float
-    """Of the FLOPs of a request whose summary is kept."""
+    """The share in the FLOPs of a request whose summary is kept."""
     bytes_per_item: int
     items: int | None
-    """The ids that the model knows; None where no table says how many there are."""
+    """The number of ids that the model knows; None where no table tells it."""
     bytes: int | None
-    """Of a table of all of them."""
+    """The size of a table of all of them."""
 
     def __str__(self) -> str:
         rows = ""
@@ -68,16 +68,16 @@ class InspectReport:
     model: str
     sizes: Mapping[str, int]
     flops: Mapping[str, int]
-    """Of the whole model and of each part, the item tower apart from the candidate scorer."""
+    """The FLOPs of the whole model and of each part, with the item tower apart from the candidate scorer."""
     uncounted_nodes: tuple[str, ...]
-    """Nodes of an unknown operator or shape, which are in no figure."""
+    """The nodes of an unknown operator or shape; their work is in no figure."""
     weight_bytes: Mapping[str, int]
-    """Of the whole model and of each part."""
+    """The bytes of all weights of the whole model and of each part."""
     summary: tuple[KeptTensor, ...]
     summary_bytes: int
     arm_flops: Mapping[str, int]
     ratio: Mapping[str, float | None]
-    """FLOPs of the baseline over those of each other arm; None for an arm without any."""
+    """The FLOPs of the baseline over those of each other arm; None for an arm that has none."""
     first_mix: Mix | None
     item_table: ItemTableReport | None
     """None where the item tower cannot be moved to build time."""
@@ -86,7 +86,7 @@ class InspectReport:
     """Where the weights of the model come from; None where it was not asked for."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The report as JSON."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
@@ -196,6 +196,6 @@ def _ratio_text(ratio: float | None) -> str:
 
 
 def _encoder_share(flops: Mapping[str, int], arm_flops: Mapping[str, int]) -> float:
-    """Of the encoder in all work of a request whose summary is not kept."""
+    """The share of the encoder in the work of a request whose summary is not kept."""
     uncached = arm_flops["uncached"]
     return flops[HISTORY_ENCODER] / uncached if uncached else 0.0

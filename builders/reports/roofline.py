@@ -1,4 +1,4 @@
-"""The prediction of every arm on a processor, and where amortization pays there, for people and for machines."""
+"""Reports the prediction of every arm on a processor, and where amortization pays there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMES = {"FLOPs": "compute_ms", "memory": "memory_ms", "launches": "launch_ms", 
 
 @dataclass(frozen=True)
 class Pays:
-    """For which sizes of an axis an arm is worth having over a simpler one; both None where it never is."""
+    """The least and the most of an axis at which an arm is worth having over a simpler one; None where it never is."""
 
     arm: str
     over: str
@@ -49,7 +49,7 @@ class RooflineReport:
     sizes: Mapping[str, int]
     summary_bytes: int
     precision: str
-    """Of matrix products."""
+    """The precision of matrix products."""
     arms: Mapping[str, ArmPrediction]
     pays: tuple[Pays, ...]
     most_candidates_before_scorer_dominates: int | None
@@ -57,10 +57,10 @@ class RooflineReport:
     micro_batch: int
     """The fewest candidates a call that reach `NEARLY` the scorer's best throughput."""
     least_store_bytes_per_s: float | None
-    """From which rate of a store on a kept summary arrives sooner than one encoded anew; None if at none."""
+    """The least rate of a store at which a kept summary arrives sooner than one encoded anew; None if at none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The report as JSON."""
         return {
             "machine": dataclasses.asdict(self.processor),
             "precision": self.precision,
@@ -92,7 +92,7 @@ class RooflineReport:
         yield from self._answers()
 
     def _pays_table(self) -> str:
-        """A row for each step and basis, a column for each axis."""
+        """A table with a row for each step and basis, and a column for each axis."""
         rows: dict[str, list[str]] = {}
         for each in self.pays:
             rows.setdefault(f"{each.arm} over {each.over}, {each.basis}", []).append(str(each))

@@ -26,7 +26,7 @@ from cleave.builders.training.tune import tuned
 from cleave.builders.zoo import BASELINES
 
 WEIGHTS_SEED = 0
-"""Whose weights are kept for serving."""
+"""The seed whose weights are kept for serving."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
     model: str
     seed: int
     command: str
-    """Does the same again; another command's run is not taken for this one."""
+    """The command that does the same again. A run of another command is not taken for this one."""
     parameters: int
     best_epoch: int
     validation_auc: float
@@ -48,12 +48,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Costs:
-    """What serving one request takes, by `cleave inspect`'s count."""
+    """What serving one request takes, as `cleave inspect` counts it."""
 
     flops: dict[str, int]
-    """By arm; a baseline, which is not cut, has only those that run the whole model."""
+    """The FLOPs of each arm. A baseline, which is not cut, has only the arms that run the whole model."""
     summary_bytes: int | None
-    """Of one user; None where nothing is kept."""
+    """The bytes kept for one user; None where nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Row:
     costs: Costs
 
     def mean(self, field: str) -> float:
-        """Over the seeds."""
+        """The mean over the seeds."""
         return float(np.mean([getattr(run, field) for run in self.runs]))
 
     def deviation(self, field: str) -> float:
@@ -103,7 +103,7 @@ def evaluate_models(
         runs_file: is written after every run, so that an interrupted evaluation goes on where it was.
         weights: a folder to keep the weights of seed 0 in, as NAME.safetensors; they are then always trained anew.
         pool: runs the trainings.
-        report: is told of every run.
+        report: takes a line for every run.
 
     Raises:
         BuilderError: the file of runs was written by something else, or a training failed.
@@ -179,7 +179,7 @@ def _run(
 
 
 def _request(models: Sequence[str], num_items: int) -> dict[str, int]:
-    """One request for all models: the shortest of their usual histories, the most of their usual candidates.
+    """The sizes of one request for all models: the shortest of their usual histories, the most usual candidates.
 
     A model whose candidate axis is shorter takes several calls, whose FLOPs add up to the same.
     """

@@ -43,7 +43,7 @@ def table(found: Accuracy) -> str:
 
 
 def page(found: Accuracy, trials: list[Trial], command: str) -> str:
-    """`accuracy.md`."""
+    """The text of `accuracy.md`."""
     seeds = len(found.rows[0].runs)
     request = ", ".join(f"{size:,} {axis}" for axis, size in found.request.items())
     return f"""# Accuracy

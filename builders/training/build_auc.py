@@ -1,4 +1,4 @@
-"""Says what a build of fewer bits costs in accuracy: the AUC of a zoo model on MovieLens, before and after."""
+"""Evaluates what a build of fewer bits costs in accuracy: the AUC of a zoo model on MovieLens, before and after."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cleave.builders.zoo.movielens import MovieLensModel
 def aucs_of_build(
     wide: Cut, narrow: Cut, data: Path | None = None, progress: Callable[[str], None] = lambda line: None
 ) -> tuple[float, float] | None:
-    """As `aucs_on_test_part`; None for a ranker of other inputs, and where no data is given and none was fetched.
+    """The AUCs of `aucs_on_test_part`; None for a ranker of other inputs, or without data.
 
-    A build needs no network, so nothing is fetched here.
+    Where no data is given, MovieLens-100k is read if it was fetched before: a build needs no network.
     """
     if not isinstance(wide.ranker.module, MovieLensModel):
         return None
@@ -31,7 +31,7 @@ def aucs_of_build(
 
 
 def aucs_on_test_part(wide: Cut, narrow: Cut, data: Path | None = None) -> tuple[float, float]:
-    """On MovieLens' test part: of a zoo model in float32, and of the same with fewer bits.
+    """The AUC on the test part of MovieLens: of a zoo model in float32, and of the same with fewer bits.
 
     Args:
         data: a GroupLens folder; by default MovieLens-100k, which is fetched if it is not there.

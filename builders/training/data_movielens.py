@@ -1,4 +1,4 @@
-"""One data set of ratings as a model sees it: what was known of a user at each point in time, and the catalogue."""
+"""Holds one data set of ratings as a model sees it: what was known of a user at each time, and the catalogue."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class MovieLens:
     starts: IntArray
     """[users + 1]: the first event of each row."""
     items: NDArray[np.int32]
-    """[events]."""
+    """[events]: the item of each."""
     ratings: NDArray[np.int8]
     """[events]: half stars, 1 to 10."""
     times: IntArray
@@ -72,7 +72,7 @@ class MovieLens:
     item_ids: IntArray
     """[items + 1]: the data set's film ids, ascending; 0 for the padding."""
     titles: tuple[str, ...]
-    """One per item, and an empty one for the padding."""
+    """[items + 1]: an empty one for the padding."""
     genres: NDArray[np.float32]
     """[items + 1, 20]: 1 where the film is of that genre of `GENRES`."""
     ages: IntArray
@@ -94,7 +94,7 @@ class MovieLens:
 
     @property
     def num_items(self) -> int:
-        """Items without the padding."""
+        """The number of items, without the padding."""
         return len(self.titles) - 1
 
     @property
@@ -137,7 +137,7 @@ class MovieLens:
         }
 
     def request_inputs(self, row: int, at: int | None = None) -> dict[str, IntArray]:
-        """What comes with the request, inputs of shape []: the user's features and the hour (UTC) of rating `at`.
+        """The request inputs, each of shape []: the user's features and the hour (UTC) of rating `at`.
 
         After the last rating, the hour is the last rating's.
         """
@@ -155,7 +155,7 @@ class MovieLens:
         return {name: np.asarray(values, dtype=np.int64) for name, values in inputs.items()}
 
     def candidate_inputs(self, items: IntArray | None = None) -> dict[str, NDArray[Any]]:
-        """Candidates of any shape [...] to inputs [...] and [..., 20]; None is the whole catalogue, items 1, 2, ..."""
+        """The inputs [...] and [..., 20] of candidates [...]; None is the whole catalogue, items 1, 2, ..."""
         if items is None:
             items = np.arange(1, self.num_items + 1)
         return {"candidate_items": items, "candidate_genres": self.genres[items]}

@@ -14,7 +14,7 @@ from cleave.builders.training.metrics import Metrics, metrics_of
 
 Floats = NDArray[np.floating[Any]]
 Score = Callable[[dict[str, NDArray[Any]]], NDArray[np.floating[Any]]]
-"""Inputs by name, each [R, ...], to probabilities [R, M]: a torch module, an ONNX session or a server."""
+"""From inputs by name, each [R, ...], to probabilities [R, M]: a torch module, an ONNX session or a server."""
 
 
 def evaluate(score: Score, data: MovieLens, part: Part, max_events: int, rows: Rows | None = None) -> Metrics:
@@ -32,7 +32,7 @@ def evaluate(score: Score, data: MovieLens, part: Part, max_events: int, rows: R
 
 
 def predict(score: Score, data: MovieLens, rows: Rows, max_events: int) -> tuple[Floats, Floats]:
-    """Labels [E] and probabilities [E] of every candidate of the rows, row after row."""
+    """The labels [E] and probabilities [E] of every candidate of the rows, row after row."""
     num_examples = int(rows.counts.sum())
     labels, probabilities = np.empty(num_examples), np.empty(num_examples)
     ends = np.cumsum(rows.counts)

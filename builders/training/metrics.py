@@ -1,4 +1,4 @@
-"""How well probabilities foretell labels: AUC, log loss and normalized entropy."""
+"""Measures how well probabilities predict labels: AUC, log loss and normalized entropy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CLIP = 1e-7
 
 
 class MetricsError(BuilderError):
-    """Labels that no metric is defined for."""
+    """No metric is defined for these labels."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Over all examples of a part together, not user by user."""
+    """The metrics over all examples of a part together, not user by user."""
 
     auc: float
     """The share of pairs of a liked and another example in which the liked one scores higher; a tie counts half."""
     log_loss: float
-    """In nats."""
+    """The mean of `-log p(label)`, in nats."""
     normalized_entropy: float
     """Log loss over that of the best constant, which is the base rate of the same examples (He et al., 2014, section
     3): below 1 is better than knowing nothing but that rate."""

@@ -1,4 +1,4 @@
-"""`cleave rank`: the MovieLens catalogue in the order a served model puts it for one user."""
+"""The subcommand that ranks the MovieLens catalogue for one user by a served model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 ARMS = {name: arm for name, arm in TRITON_ARMS.items() if not arm.row_per_candidate}
-"""Those that score a list of candidates at once."""
+"""The arms that score a list of candidates at once."""
 
 DEADLINE_S = 60.0
 
@@ -95,7 +95,7 @@ def rank_catalogue(options: argparse.Namespace) -> int:
 
 
 def _max_events(signature: ModelSignature) -> int:
-    """What the history axis of the model holds."""
+    """The longest history that the model takes."""
     tensors = signature.inputs_of(USER).values()
     return min((axis.max for tensor in tensors for axis in tensor.axes if isinstance(axis, Axis)), default=0)
 

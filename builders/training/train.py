@@ -28,7 +28,7 @@ from cleave.builders.training.metrics import Metrics
 from cleave.builders.zoo.movielens import MovieLensModel
 
 BLOCK = 16
-"""Consecutive ratings that share one history in training."""
+"""The number of consecutive ratings that share one history in training."""
 
 WARM_UP_STEPS = 50
 
@@ -42,18 +42,18 @@ class TrainSettings:
     """How to train. The defaults were chosen by the validation part of MovieLens-100k."""
 
     seed: int = 0
-    """Of the weights, the order of examples and the dropout."""
+    """The seed of the weights, of the order of examples and of the dropout."""
     epochs: int = 12
-    """At most; the learning rate falls to zero along half a cosine over these."""
+    """The most epochs; the learning rate falls to zero along half a cosine over them."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
-    """AdamW's."""
+    """The weight decay of AdamW."""
     batch: int = 1024
-    """Ratings of one step."""
+    """The number of ratings of one step."""
     patience: int = 2
-    """Epochs without a better validation AUC after which training stops."""
+    """The number of epochs without a better validation AUC after which training stops."""
     threads: int = 1
-    """More are faster on an idle machine; another number adds in another order, so weights differ in the last bits."""
+    """More are faster on an idle machine. Another number adds in another order: weights differ in their last bits."""
 
     def __post_init__(self) -> None:
         leasts = {"seed": 0, "epochs": 1, "weight_decay": 0, "batch": 1, "patience": 1, "threads": 1}
@@ -74,9 +74,9 @@ class Fitted:
 
     ranker: Ranker
     sizes: dict[str, int | float]
-    """Every size the zoo function was called with."""
+    """Every size that the zoo function was called with."""
     best_epoch: int
-    """Whose weights these are, counted from 1."""
+    """The epoch that these weights are of, counted from 1."""
     validation: Metrics
 
     @property
@@ -114,7 +114,7 @@ def fit(
 
     Raises:
         LoadError: there is no such model or size.
-        TrainingError: the number of films is not the data's, or the loss is no number any more.
+        TrainingError: the number of films is not that of the data, or the loss became NaN.
         MetricsError: a part of the data is empty or has labels of one kind.
     """
     settings = settings or TrainSettings()
@@ -138,7 +138,7 @@ def train(
     settings: TrainSettings | None = None,
     show_progress: bool = True,
 ) -> Trained:
-    """`fit`, and what the test part says of it; arguments and errors are those of `fit`."""
+    """Train as `fit` does, with its arguments and errors, and evaluate on the test part."""
     settings = settings or TrainSettings()
     began = time.perf_counter()
     fitted = fit(name, data, sizes, settings, show_progress)
@@ -176,7 +176,7 @@ def max_events_of(ranker: Ranker) -> int:
 
 
 def _fit(ranker: Ranker, data: MovieLens, settings: TrainSettings, show_progress: bool) -> int:
-    """Leave the best epoch's weights in the module; to that epoch's number."""
+    """Train the module, leave the weights of the best epoch in it, and return the number of that epoch."""
     module, max_events = ranker.module, max_events_of(ranker)
     assert isinstance(module, MovieLensModel)
     block = min(BLOCK, ranker.candidate_axis.max)
@@ -208,13 +208,13 @@ def _fit(ranker: Ranker, data: MovieLens, settings: TrainSettings, show_progress
 
 
 def _learning_rate(settings: TrainSettings, epochs_done: float, steps_done: int) -> float:
-    """A short warm-up, then half a cosine down to zero over all epochs."""
+    """The learning rate of a step: a short warm-up, then half a cosine down to zero over all epochs."""
     warm_up = min(1.0, (steps_done + 1) / WARM_UP_STEPS)
     return settings.learning_rate * warm_up * (1 + math.cos(math.pi * epochs_done / settings.epochs)) / 2
 
 
 def _steps(rows: Rows, batch: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """All rows in random order, about `batch` ratings at a time."""
+    """The rows of each step: all rows in random order, about `batch` ratings at a time."""
     shuffled = rows.take(rng.permutation(len(rows)))
     step_of_row = (np.cumsum(shuffled.counts) - 1) // batch
     for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(step_of_row)) + 1):

@@ -1,4 +1,4 @@
-"""What a training leaves behind: the file of weights, the report, and the command that would do it again."""
+"""Writes what a training leaves behind: the file of weights, the report, and the command that would do it again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def save(trained: Trained, file: Path, command: str) -> None:
 
 
 def next_commands(trained: Trained, file: Path, data: Path | None, user: int) -> list[str]:
-    """What builds the weights, serves them, and ranks with them, while they are served, for a user of the data."""
+    """The commands that build the weights, serve them, and rank with them for a user of the data."""
     model, repository = trained.ranker.name, repository_folder(str(file), {})
     commands = [
         ["build", str(file)],
@@ -53,7 +53,7 @@ def next_commands(trained: Trained, file: Path, data: Path | None, user: int) ->
 
 
 def train_command(name: str, data: Path | None, sizes: Sizes, settings: TrainSettings) -> str:
-    """The command that trains the same again; settings that are the defaults today are spelled out."""
+    """The command that trains the same again. It names all settings, as defaults may change."""
     words = ["cleave", "train", name]
     if data is not None:
         words += ["--data", data.name]
@@ -65,7 +65,7 @@ def train_command(name: str, data: Path | None, sizes: Sizes, settings: TrainSet
 
 
 def report_dict(trained: Trained, file: Path) -> dict[str, Any]:
-    """The result for machines."""
+    """The result as JSON."""
     return {
         "name": trained.ranker.name,
         "file": str(file),

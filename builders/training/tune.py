@@ -15,10 +15,10 @@ from cleave.builders.training import data
 from cleave.builders.training.train import TrainSettings, fit
 
 TRIALS = Path(__file__).parent.parent / "zoo" / "tuning.json"
-"""Every trial of every model, written by `cleave tune`; the best of a model's are its defaults in training."""
+"""Every trial of every model, written by `cleave tune`. Training takes the best one of a model as its defaults."""
 
 GRID: dict[str, tuple[float, ...]] = {"learning_rate": (1e-3, 3e-3), "dropout": (0.1, 0.3), "width": (16, 32)}
-"""What is tried, one line after the other: each keeps the best of the lines before, and starts from the defaults."""
+"""The values that are tried, one line after the other: each line keeps the best values of the lines before it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_trials(file: Path = TRIALS) -> list[Trial]:
 
 
 def best_trial(model: str, trials: Sequence[Trial]) -> Trial | None:
-    """The model's trial of the best validation AUC."""
+    """The trial of a model with the best validation AUC; None without trials."""
     return max(
         (trial for trial in trials if trial.model == model), key=lambda trial: trial.validation_auc, default=None
     )
@@ -71,7 +71,7 @@ def tune(
         data_path: as of `data.load`.
         file: is written after every trial, so that an interrupted search goes on where it was.
         pool: runs the trainings; its processes need one processor each.
-        report: is told of every trial.
+        report: takes a line for every trial.
     """
     data.load(data_path)  # once, before several processes would download it
     lock = Lock()
