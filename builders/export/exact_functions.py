@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from onnxscript import ir
 from onnxscript import opset20 as op
-from onnxscript.function_libs.torch_lib.ops import core
+from onnxscript.function_libs.torch_lib.ops.core import aten_div_mode, aten_floor_divide, aten_log2, aten_where
 
 Value = Any
 """A tensor of the graph that is traced: an `onnx_ir.Value` with operators."""
@@ -31,7 +31,7 @@ BETWEEN_EDGES = (0.25, 0.75)
 def log2(self: Value) -> Value:
     """The exponent of the nearest power of two, and the logarithm of the rest, which is near 1."""
     if _is_between_edges(self):
-        return core.aten_log2(self)
+        return aten_log2(self)
     return _in_float32(self, lambda x, dtype: _log(x, dtype, 2.0))
 
 
@@ -134,7 +134,7 @@ def floor_divide(self: Value, other: Value | float) -> Value:
     """The quotient rounded down: of floats from the exact remainder, as a rounded quotient may be one too many."""
     divisor, dtype = _operand(other, self.dtype), self.dtype
     if dtype.is_integer():
-        return core.aten_floor_divide(self, divisor)
+        return aten_floor_divide(self, divisor)
     rest = op.Mod(self, divisor, fmod=1)
     quotient = op.Div(op.Sub(self, rest), divisor)
     quotient = op.Sub(quotient, op.Cast(_are_of_two_signs(rest, divisor, dtype), to=dtype))
@@ -150,7 +150,7 @@ def div_mode(self: Value, other: Value | float, rounding_mode: str | None = None
     divisor = _operand(other, self.dtype)
     if rounding_mode == "trunc" and self.dtype.is_integer():
         return op.Div(self, divisor)
-    return core.aten_div_mode(self, divisor, rounding_mode)
+    return aten_div_mode(self, divisor, rounding_mode)
 
 
 def fmod(self: Value, other: Value | float) -> Value:
@@ -165,7 +165,7 @@ def where(condition: Value, self: Value, other: Value) -> Value:
     """A choice; of booleans spelled out, as ONNX Runtime has no Where of them."""
     if self.dtype == ir.DataType.BOOL:
         return op.Or(op.And(condition, self), op.And(op.Not(condition), other))
-    return core.aten_where(condition, self, other)
+    return aten_where(condition, self, other)
 
 
 def _in_float32(x: Value, function: Callable[[Value, ir.DataType], Value]) -> Value:
