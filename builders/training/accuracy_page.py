@@ -10,7 +10,7 @@ from cleave.builders.formatting import byte_quantity, markdown_table, quantity
 from cleave.builders.predict.arms import TRITON_ARMS
 from cleave.builders.training.accuracy import Accuracy, Row
 from cleave.builders.training.train import TrainSettings
-from cleave.builders.training.tune import GRID, Trial, best_trial
+from cleave.builders.training.tune import GRID, TuningTrial, best_trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PAGE, PICTURE = "accuracy.md", "accuracy.svg"
 
 
-def write_page(found: Accuracy, trials: list[Trial], folder: Path, command: str) -> None:
+def write_page(found: Accuracy, trials: list[TuningTrial], folder: Path, command: str) -> None:
     """Write `accuracy.md` and `accuracy.svg` into the folder."""
     write_picture(found, folder / PICTURE)
     write_text(folder / PAGE, page(found, trials, command))
@@ -42,7 +42,7 @@ def table(found: Accuracy) -> str:
     return markdown_table(head, rows)
 
 
-def page(found: Accuracy, trials: list[Trial], command: str) -> str:
+def page(found: Accuracy, trials: list[TuningTrial], command: str) -> str:
     """The text of `accuracy.md`."""
     seeds = len(found.rows[0].runs)
     request = ", ".join(f"{size:,} {axis}" for axis, size in found.request.items())
@@ -97,7 +97,7 @@ def _grid_text() -> str:
     )
 
 
-def _trials_table(found: Accuracy, trials: list[Trial]) -> str:
+def _trials_table(found: Accuracy, trials: list[TuningTrial]) -> str:
     head = ["model", *(name.replace("_", " ") for name in GRID), "validation AUC", "NE", "best epoch"]
     rows = []
     for row in found.rows:

@@ -22,7 +22,7 @@ GRID: dict[str, tuple[float, ...]] = {"learning_rate": (1e-3, 3e-3), "dropout": 
 
 
 @dataclass(frozen=True)
-class Trial:
+class TuningTrial:
     """One training with these choices, and what the validation part said; the test part is never looked at."""
 
     model: str
@@ -39,16 +39,16 @@ class Trial:
         return {"width": self.width, "dropout": self.dropout}
 
 
-def read_trials(file: Path = TRIALS) -> list[Trial]:
+def read_trials(file: Path = TRIALS) -> list[TuningTrial]:
     """The trials in the order they were made; none where there is no file.
 
     Raises:
         BuilderError: the file was written by something else.
     """
-    return read_records(file, Trial, "trials of `cleave tune`", "delete it and tune anew")
+    return read_records(file, TuningTrial, "trials of `cleave tune`", "delete it and tune anew")
 
 
-def best_trial(model: str, trials: Sequence[Trial]) -> Trial | None:
+def best_trial(model: str, trials: Sequence[TuningTrial]) -> TuningTrial | None:
     """The trial of a model with the best validation AUC; None without trials."""
     return max(
         (trial for trial in trials if trial.model == model), key=lambda trial: trial.validation_auc, default=None
@@ -76,7 +76,7 @@ def tune(
     data.load(data_path)  # once, before several processes would download it
     lock = Lock()
 
-    def run(model: str, choices: dict[str, float]) -> Trial:
+    def run(model: str, choices: dict[str, float]) -> TuningTrial:
         with lock:
             known = read_trials(file)
         done = next((trial for trial in known if trial.model == model and _choices(trial) == choices), None)
@@ -101,17 +101,17 @@ def tune(
         list(searches.map(search, models))
 
 
-def _choices(trial: Trial) -> dict[str, float]:
+def _choices(trial: TuningTrial) -> dict[str, float]:
     return {name: getattr(trial, name) for name in GRID}
 
 
-def _try(model: str, data_path: Path | None, choices: dict[str, float]) -> Trial:
+def _try(model: str, data_path: Path | None, choices: dict[str, float]) -> TuningTrial:
     began = time.perf_counter()
     sizes: dict[str, int | float] = {"width": int(choices["width"]), "dropout": choices["dropout"]}
     settings = TrainSettings(learning_rate=choices["learning_rate"])
     fitted = fit(model, data.load(data_path), sizes, settings, show_progress=False)
     found = fitted.validation
-    return Trial(
+    return TuningTrial(
         model,
         settings.learning_rate,
         choices["dropout"],

@@ -77,7 +77,7 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class MovieLens:
+class MovieLensUser:
     """The number of ratings of a user of MovieLens-100k."""
 
     kind: ClassVar[str] = "movielens"
@@ -99,7 +99,7 @@ def _ratings_of_users() -> NDArray[np.int64]:
     return np.diff(data.load().starts)
 
 
-_KINDS: dict[str, Callable[..., Length]] = {kind.kind: kind for kind in (Lognormal, Uniform, MovieLens)}
+_KINDS: dict[str, Callable[..., Length]] = {kind.kind: kind for kind in (Lognormal, Uniform, MovieLensUser)}
 
 
 def length_from_toml(where: str, value: object) -> Length:

@@ -22,7 +22,7 @@ from cleave.builders.training import accuracy, accuracy_page, data, train, tune
 from cleave.builders.training.accuracy import Accuracy, Costs, Row, Run
 from cleave.builders.training.commands import TRIALS_OUT
 from cleave.builders.training.train import TrainSettings
-from cleave.builders.training.tune import GRID, Trial
+from cleave.builders.training.tune import GRID, TuningTrial
 from tests.builders.synthetic import synthetic_movielens
 from tests.tables import markdown_rows
 from tests.zoo_cuts import zoo_cut
@@ -165,7 +165,7 @@ FOUND = Accuracy(
     ),
 )
 TRIALS = [
-    Trial("append", rate, 0.1, 32, auc, 0.9, 2, 1.0) for rate, auc in ((0.001, 0.71), (0.003, 0.73), (0.01, 0.72))
+    TuningTrial("append", rate, 0.1, 32, auc, 0.9, 2, 1.0) for rate, auc in ((0.001, 0.71), (0.003, 0.73), (0.01, 0.72))
 ]
 
 
