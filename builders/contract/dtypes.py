@@ -16,18 +16,21 @@ class Dtype:
     name: str
     """As numpy and torch call it, and as specs, signatures and manifests write it."""
     bytes: int
-    """Of one element."""
+    """The bytes of one element."""
     onnx: str
-    """In `onnx.TensorProto.DataType`."""
+    """Its name in `onnx.TensorProto.DataType`."""
     triton: str
-    """In requests; configs write `TYPE_` before it."""
+    """Its name in requests; configs write `TYPE_` before it."""
     safetensors: str
-    in_ranker: bool = False
+    """Its name in the header of a file."""
+    ranker: bool = False
     """A tensor of a `Ranker` may have it."""
-    in_summary: bool = False
+    kept: bool = False
     """A summary that a graph makes in float32 may be kept in it."""
     in_numpy: bool = True
     """numpy has it by itself, so that servers can take, keep and return it."""
+    rounding: float | None = None
+    """The share of itself by which the result of an operator may be rounded, at most; None of integers."""
     tolerance: float | None = None
     """The largest difference, relative to values above 1, of what a graph computes whose products and weights have this
     type; None where graphs do not compute in it."""
@@ -51,30 +54,29 @@ class Dtype:
         return self.is_float and self.bytes < 4
 
 
-DTYPES = {
-    row.name: row
-    for row in (
-        Dtype("float64", 8, "DOUBLE", "FP64", "F64"),
-        Dtype("float32", 4, "FLOAT", "FP32", "F32", in_ranker=True, in_summary=True, tolerance=1e-5, ceiling=3e-4),
-        Dtype("float16", 2, "FLOAT16", "FP16", "F16", in_ranker=True, in_summary=True, tolerance=5e-3, ceiling=2e-2),
-        Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, tolerance=2e-2, ceiling=1e-1),
-        Dtype("int64", 8, "INT64", "INT64", "I64", in_ranker=True),
-        Dtype("int32", 4, "INT32", "INT32", "I32", in_ranker=True),
-        Dtype("int16", 2, "INT16", "INT16", "I16"),
-        Dtype("int8", 1, "INT8", "INT8", "I8", in_ranker=True, in_summary=True),
-        Dtype("uint64", 8, "UINT64", "UINT64", "U64"),
-        Dtype("uint32", 4, "UINT32", "UINT32", "U32"),
-        Dtype("uint16", 2, "UINT16", "UINT16", "U16"),
-        Dtype("uint8", 1, "UINT8", "UINT8", "U8", in_ranker=True),
-        Dtype("bool", 1, "BOOL", "BOOL", "BOOL", in_ranker=True),
-    )
-}
+_ROWS = (
+    Dtype("float64", 8, "DOUBLE", "FP64", "F64", rounding=1e-15),
+    Dtype("float32", 4, "FLOAT", "FP32", "F32", ranker=True, kept=True, rounding=1e-6, tolerance=1e-5, ceiling=3e-4),
+    Dtype("float16", 2, "FLOAT16", "FP16", "F16", ranker=True, kept=True, rounding=1e-2, tolerance=5e-3, ceiling=2e-2),
+    Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, rounding=1e-1, tolerance=2e-2, ceiling=1e-1),
+    Dtype("int64", 8, "INT64", "INT64", "I64", ranker=True),
+    Dtype("int32", 4, "INT32", "INT32", "I32", ranker=True),
+    Dtype("int16", 2, "INT16", "INT16", "I16"),
+    Dtype("int8", 1, "INT8", "INT8", "I8", ranker=True, kept=True),
+    Dtype("uint64", 8, "UINT64", "UINT64", "U64"),
+    Dtype("uint32", 4, "UINT32", "UINT32", "U32"),
+    Dtype("uint16", 2, "UINT16", "UINT16", "U16"),
+    Dtype("uint8", 1, "UINT8", "UINT8", "U8", ranker=True),
+    Dtype("bool", 1, "BOOL", "BOOL", "BOOL", ranker=True),
+)  # fmt: skip
+
+DTYPES = {row.name: row for row in _ROWS}
 """By name."""
 
-RANKER_DTYPES = tuple(row.name for row in DTYPES.values() if row.in_ranker)
+RANKER_DTYPES = tuple(row.name for row in DTYPES.values() if row.ranker)
 """What a tensor of a `Ranker` may have."""
 
-SUMMARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.in_summary)
+SUMMARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.kept)
 """What the float32 tensors of a summary may be kept in."""
 
 TOLERANCES = {row.name: row.tolerance for row in DTYPES.values() if row.tolerance is not None}

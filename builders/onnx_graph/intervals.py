@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cleave.builders.contract.dtypes import DTYPES
+from cleave.builders.onnx_graph.dtypes import onnx_type
 from cleave.builders.onnx_graph.edit import element_types
 from cleave.builders.onnx_graph.interval_rules import (
     BOOLEAN,
@@ -32,12 +34,7 @@ PLACES = Interval(0, LARGEST_AXIS - 1)
 """Along an axis."""
 INT32 = Interval(-(2**31), 2**31 - 1)
 """What int32 holds."""
-FLOATS: dict[int, float] = {
-    TensorProto.DOUBLE: 1e-15,
-    TensorProto.FLOAT: 1e-6,
-    TensorProto.FLOAT16: 1e-2,
-    TensorProto.BFLOAT16: 1e-1,
-}
+FLOATS = {onnx_type(row.name): row.rounding for row in DTYPES.values() if row.rounding is not None}
 """Types of real numbers, and by how much of itself the result of an operator may be rounded."""
 INTEGERS_OF_FLOAT64 = Interval(-(2**53), 2**53)
 """Among which float64 leaves none out."""

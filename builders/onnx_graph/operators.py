@@ -62,8 +62,12 @@ class Operator:
     """Adds up elements, or products of them, over an axis that may vary from request to request."""
     keeps_ids: bool = False
     """An id that goes through it is still the same id."""
+    modular: bool = False
+    """The lower 32 bits of an integer output depend on the lower 32 bits of the inputs alone."""
     reads_part: bool = False
     """Reads only as much of its first input as it writes."""
+    places: int | None = None
+    """The input that holds places in the first one, where a place that the first one does not have is an error."""
     axis_inputs: tuple[int, ...] = ()
     """Inputs that name axes, or places along them, and may be int32 as well as int64."""
 
@@ -109,9 +113,9 @@ _COLUMNS_OF_KIND: dict[Kind, dict[str, Any]] = {
     Kind.REDUCTION: {"float32": True},
     Kind.SEARCH: {"float32": True},
     Kind.PRODUCT: {"linear": True},
-    Kind.VIEW: {"flops": 0, "linear": True, "keeps_ids": True},
+    Kind.VIEW: {"flops": 0, "linear": True, "keeps_ids": True, "modular": True},
     Kind.SIZE: {"flops": 0},
-    Kind.MOVE: {"flops": 0, "linear": True},
+    Kind.MOVE: {"flops": 0, "linear": True, "modular": True},
 }
 """What the columns of a row are unless it says otherwise."""
 
@@ -124,7 +128,7 @@ _ROWS = (
     _row("Abs", Kind.ELEMENTWISE),
     _row("Acos", Kind.ELEMENTWISE),
     _row("Acosh", Kind.ELEMENTWISE),
-    _row("Add", Kind.ELEMENTWISE, scores=True, linear=True),
+    _row("Add", Kind.ELEMENTWISE, scores=True, linear=True, modular=True),
     _row("And", Kind.ELEMENTWISE),
     _row("ArgMax", Kind.SEARCH),
     _row("ArgMin", Kind.SEARCH),
@@ -135,10 +139,10 @@ _ROWS = (
     _row("Attention", Kind.PRODUCT),
     _row("BatchNormalization", Kind.CHANNEL_NORMALIZATION),
     _row("BitShift", Kind.ELEMENTWISE),
-    _row("BitwiseAnd", Kind.ELEMENTWISE),
-    _row("BitwiseNot", Kind.ELEMENTWISE),
-    _row("BitwiseOr", Kind.ELEMENTWISE),
-    _row("BitwiseXor", Kind.ELEMENTWISE),
+    _row("BitwiseAnd", Kind.ELEMENTWISE, modular=True),
+    _row("BitwiseNot", Kind.ELEMENTWISE, modular=True),
+    _row("BitwiseOr", Kind.ELEMENTWISE, modular=True),
+    _row("BitwiseXor", Kind.ELEMENTWISE, modular=True),
     _row("Cast", Kind.ELEMENTWISE, flops=0, keeps_ids=True),
     _row("Ceil", Kind.ELEMENTWISE),
     _row("Celu", Kind.ELEMENTWISE),
@@ -150,7 +154,7 @@ _ROWS = (
     _row("ConvTranspose", Kind.PRODUCT),
     _row("Cos", Kind.ELEMENTWISE),
     _row("Cosh", Kind.ELEMENTWISE),
-    _row("CumSum", Kind.SCAN, axis_inputs=(1,)),
+    _row("CumSum", Kind.SCAN, axis_inputs=(1,), modular=True),
     _row("Div", Kind.ELEMENTWISE, scores=True),
     _row("Einsum", Kind.PRODUCT, sums=True),
     _row("Elu", Kind.ELEMENTWISE),
@@ -161,8 +165,8 @@ _ROWS = (
     _row("Flatten", Kind.VIEW),
     _row("Floor", Kind.ELEMENTWISE),
     _row("GRU", Kind.PRODUCT),
-    _row("Gather", Kind.MOVE, reads_part=True),
-    _row("GatherElements", Kind.MOVE, reads_part=True),
+    _row("Gather", Kind.MOVE, reads_part=True, places=1),
+    _row("GatherElements", Kind.MOVE, reads_part=True, places=1),
     _row("GatherND", Kind.MOVE, reads_part=True),
     _row("Gelu", Kind.ELEMENTWISE),
     _row("Gemm", Kind.PRODUCT),
@@ -191,8 +195,8 @@ _ROWS = (
     _row("Min", Kind.ELEMENTWISE, scores=True),
     _row("Mish", Kind.ELEMENTWISE),
     _row("Mod", Kind.ELEMENTWISE),
-    _row("Mul", Kind.ELEMENTWISE, scores=True, linear=True),
-    _row("Neg", Kind.ELEMENTWISE, scores=True, linear=True),
+    _row("Mul", Kind.ELEMENTWISE, scores=True, linear=True, modular=True),
+    _row("Neg", Kind.ELEMENTWISE, scores=True, linear=True, modular=True),
     _row("NonZero", Kind.SEARCH),
     _row("Not", Kind.ELEMENTWISE),
     _row("OneHot", Kind.MOVE),
@@ -212,12 +216,12 @@ _ROWS = (
     _row("ReduceMean", Kind.REDUCTION),
     _row("ReduceMin", Kind.REDUCTION),
     _row("ReduceProd", Kind.REDUCTION),
-    _row("ReduceSum", Kind.REDUCTION, sums=True),
+    _row("ReduceSum", Kind.REDUCTION, sums=True, modular=True),
     _row("ReduceSumSquare", Kind.REDUCTION),
     _row("Relu", Kind.ELEMENTWISE),
     _row("Reshape", Kind.VIEW),
     _row("Round", Kind.ELEMENTWISE),
-    _row("ScatterElements", Kind.MOVE),
+    _row("ScatterElements", Kind.MOVE, places=1),
     _row("ScatterND", Kind.MOVE),
     _row("Selu", Kind.ELEMENTWISE),
     _row("Shape", Kind.SIZE),
@@ -234,7 +238,7 @@ _ROWS = (
     _row("Split", Kind.MOVE, keeps_ids=True),
     _row("Sqrt", Kind.ELEMENTWISE, float32=True),
     _row("Squeeze", Kind.VIEW),
-    _row("Sub", Kind.ELEMENTWISE, scores=True, linear=True),
+    _row("Sub", Kind.ELEMENTWISE, scores=True, linear=True, modular=True),
     _row("Sum", Kind.ELEMENTWISE, linear=True),
     _row("Swish", Kind.ELEMENTWISE),
     _row("Tan", Kind.ELEMENTWISE),
@@ -245,7 +249,7 @@ _ROWS = (
     _row("Transpose", Kind.MOVE, keeps_ids=True),
     _row("Trilu", Kind.OTHER),
     _row("Unsqueeze", Kind.VIEW),
-    _row("Where", Kind.ELEMENTWISE, scores=True, keeps_ids=True),
+    _row("Where", Kind.ELEMENTWISE, scores=True, keeps_ids=True, modular=True),
     _row("Xor", Kind.ELEMENTWISE),
 )
 

@@ -14,12 +14,8 @@ from cleave.builders.onnx_graph.edit import copy_of, element_types, replace_node
 from cleave.builders.onnx_graph.intervals import INT32, intervals
 from cleave.builders.onnx_graph.operators import Kind, operator
 
-MODULAR = frozenset("Add BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CumSum Mul Neg ReduceSum Sub Where".split())
-"""The lower 32 bits of the result depend on the lower 32 bits of the inputs alone, as where elements only move."""
 OF_ONE_TYPE = ("Constant", "ConstantOfShape")
 """Their type is that of an attribute."""
-PLACES = {"Gather": 1, "GatherElements": 1}
-"""Which input is places in the first one. Those beyond it are an error in ONNX, so that int32 holds all that count."""
 
 
 def int32_inside(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -54,7 +50,7 @@ class _Int32:
             is_narrow = self._fits(node)
             for place, name in enumerate(node.input):
                 if self._is_data(node, place):
-                    is_place = PLACES.get(node.op_type) == place
+                    is_place = operator(node.op_type).places == place  # int32 holds all that a first input can have
                     node.input[place] = self._as(
                         name, TensorProto.INT32 if is_narrow or is_place else TensorProto.INT64
                     )
@@ -68,7 +64,7 @@ class _Int32:
             return False
         if not all(self.bounds[name].is_within(INT32) for name in outputs):
             return False
-        if outputs and (node.op_type in MODULAR or operator(node.op_type).kind in (Kind.MOVE, Kind.VIEW)):
+        if outputs and operator(node.op_type).modular:
             return True
         places = [place for place in range(len(node.input)) if self._is_data(node, place)]
         return all(self.bounds[node.input[place]].is_within(INT32) for place in places)

@@ -24,6 +24,9 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 }
 """Of operators that are invalid without."""
 
+MOVED = (Kind.MOVE, Kind.VIEW)
+"""What they do to elements does not depend on these."""
+
 SCHEMAS = 24
 """An opset that has every operator of the table."""
 
@@ -63,22 +66,46 @@ def operands(name: str, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def run_node(name: str, arrays: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """The outputs of one node, by ONNX's reference implementation."""
+    given = [
+        helper.make_tensor_value_info(each, helper.np_dtype_to_tensor_dtype(array.dtype), list(array.shape))
+        for each, array in arrays.items()
+    ]
+    node = helper.make_node(name, list(arrays), ["y"], **ATTRIBUTES.get(name, {}))
+    graph = helper.make_graph([node], name, given, [onnx.ValueInfoProto(name="y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", SCHEMAS)])
+    return [np.asarray(output) for output in ReferenceEvaluator(model).run(None, arrays)]
+
+
 @pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.kind is Kind.ELEMENTWISE])
 def test_elementwise_operators_treat_every_place_alike(name: str) -> None:
     """What comes in in another order comes out in that order."""
     rng = np.random.default_rng(0)
     arrays = operands(name, rng)
-    given = [
-        helper.make_tensor_value_info(each, helper.np_dtype_to_tensor_dtype(array.dtype), [6])
-        for each, array in arrays.items()
-    ]
-    node = helper.make_node(name, list(arrays), ["y"], **ATTRIBUTES.get(name, {}))
-    graph = helper.make_graph([node], name, given, [onnx.ValueInfoProto(name="y")])
-    run = ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", SCHEMAS)]))
     order = rng.permutation(6)
-    (result,) = run.run(None, arrays)
-    (permuted,) = run.run(None, {each: array[order] for each, array in arrays.items()})
+    (result,) = run_node(name, arrays)
+    (permuted,) = run_node(name, {each: array[order] for each, array in arrays.items()})
     np.testing.assert_array_equal(permuted, result[order])
+
+
+@pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.modular and row.kind not in MOVED])
+def test_the_lower_half_of_a_modular_result_depends_on_the_lower_halves_of_the_inputs(name: str) -> None:
+    rng = np.random.default_rng(0)
+    info = np.iinfo(np.int64)
+    schema = onnx.defs.get_schema(name)
+    arrays: dict[str, NDArray[Any]] = {
+        f"x{place}": rng.integers(info.min, info.max, 6) for place in range(max(schema.min_input, 1))
+    }
+    if name == "Where":
+        arrays["x0"] = rng.integers(0, 2, 6).astype(np.bool_)
+    if name in ("CumSum", "ReduceSum"):
+        arrays["x1"] = np.array(0) if name == "CumSum" else np.array([0])
+    (exact,) = run_node(name, arrays)
+    whole = {each for each, array in arrays.items() if array.dtype == np.int64 and array.size == 6}
+    lower = {each: array.astype(np.int32) if each in whole else array for each, array in arrays.items()}
+    (wrapped,) = run_node(name, lower)
+    np.testing.assert_array_equal(wrapped.astype(np.int32), exact.astype(np.int32))
 
 
 @pytest.mark.parametrize(
