@@ -94,6 +94,19 @@ def test_what_is_read_of_long_histories_alone_is_read() -> None:
     assert ignored_inputs(subject_of_module(ranker_of(Late()))) == ()
 
 
+class Aged(Reader):
+    """Reads how old the history is, in days; its spec does not say what times are like."""
+
+    def forward(self, history_items: Values, day: Values, candidate_items: Values) -> Values:  # type: ignore[override]
+        scores = super().forward(history_items, candidate_items)
+        return scores * torch.where(day > 5000, 0.5, 1.0).unsqueeze(1)
+
+
+def test_what_is_read_of_large_values_alone_is_read() -> None:
+    ranker = dataclasses.replace(ranker_of(Aged()), request=(Tensor("day", "int64", ()),))
+    assert ignored_inputs(subject_of_module(ranker)) == ()
+
+
 def test_a_proof_warns() -> None:
     class Halved(Reader):
         def forward(self, history_items: Values, hour: Values, candidate_items: Values) -> Values:  # type: ignore[override]
