@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tabulate import tabulate
-
 UNITS = ("", "k", "M", "G", "T", "P")
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -34,6 +32,8 @@ def byte_quantity(count: float) -> str:
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table as Markdown."""
+    from tabulate import tabulate  # noqa: PLC0415 - the command line, which formats help texts, does without it
+
     return tabulate(list(rows), list(head), tablefmt="github", disable_numparse=True)
 
 
@@ -43,6 +43,8 @@ def text_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str | 
     Args:
         align: `l` or `r` for each column; by default the first column is aligned to the left, the others to the right.
     """
+    from tabulate import tabulate  # noqa: PLC0415 - as above
+
     sides = {"l": "left", "r": "right"}
     columns = [sides[side] for side in align or "l" + "r" * (len(head) - 1)]
     return tabulate(list(rows), list(head), tablefmt="simple", disable_numparse=True, colalign=columns)

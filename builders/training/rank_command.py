@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cleave.builders.formatting import text_table
 from cleave.builders.names import USER
 from cleave.builders.predict.arms import DEFAULT, TRITON_ARMS
 from cleave.clients.client import RankerClient
@@ -118,8 +119,6 @@ def _first_films(data: MovieLens, row: int, ranking: Ranking, top: int) -> list[
 
 
 def _table(films: list[dict[str, Any]]) -> str:
-    from cleave.builders.formatting import text_table  # noqa: PLC0415 - the extra `commands` has what it needs
-
     rows = [
         (
             str(film["place"]),

@@ -85,8 +85,10 @@ def _imported(do_import: Callable[[], ModuleType], where: str) -> ModuleType:
 
 
 def _outermost_package(file: Path) -> Path | None:
-    """The folder of the package that a file is in, itself in none."""
+    """The folder of the package that a file is in, itself in none; None for a file that no package can import."""
     package = None
+    if "." in file.stem:
+        return None
     for folder in file.parents:
         if not (folder / "__init__.py").is_file() or not folder.name.isidentifier():
             break

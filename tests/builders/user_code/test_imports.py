@@ -105,6 +105,7 @@ def test_a_file_is_imported_once_and_again_after_it_failed(user_folder: Path) ->
         module_from_file(file)
     assert set(sys.modules) == before
     write(file, "WIDTH = 3")
+    write(user_folder / "__init__.py")
     module = module_from_file(file)
     assert module.WIDTH == 3
     assert module_from_file(Path("my-model.v2.py")) is module
