@@ -33,7 +33,7 @@ TensorRT = Literal["tensorrt", "tensorrt_rtx"]
 
 REMEDIES = {
     "tensorrt": "run this in the container, which carries it",
-    "tensorrt_rtx": "install cleave[tensorrt]",
+    "tensorrt_rtx": "run `pip install 'tensorrt-rtx-cu12>=1.7,<1.8'`",
 }
 
 
