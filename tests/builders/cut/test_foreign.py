@@ -43,6 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.stderr.splitlines() == [
         "din: exporting and cutting",
         "din: proving that what is served scores as the module does",
+        "next: cleave serve din --repository repository",
     ]
     lines = done.stdout.splitlines()
     assert lines[0].startswith("proof: ")
