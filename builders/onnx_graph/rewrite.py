@@ -40,6 +40,12 @@ def either(name: str, *alternatives: Any) -> Any:
     return OrValue(alternatives, tag_var=name)
 
 
+def is_over_last_axis(softmax: Any) -> bool:
+    """Whether a softmax, of which this is the output, is one over the last axis."""
+    axis: int = softmax.producer().attributes.get_int("axis", -1)
+    return axis == -1 or (softmax.shape is not None and axis == len(softmax.shape) - 1)
+
+
 def called(name: str, value: Any) -> Any:
     """The value under a name, which its node gets, too.
 

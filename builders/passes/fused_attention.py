@@ -10,7 +10,7 @@ from onnxscript import ir
 from onnxscript.rewriter.pattern import RewriteRule
 
 from cleave.builders.onnx_graph.dtypes import NARROW_FLOATS, largest_number
-from cleave.builders.onnx_graph.rewrite import called, either, rewritten
+from cleave.builders.onnx_graph.rewrite import called, either, is_over_last_axis, rewritten
 
 ATTENTION_OPSET = 23
 """The first with `Attention`."""
@@ -52,11 +52,10 @@ def _can_be_said(
     **rest: Any,
 ) -> bool:
     """Whether the operator can say it: half precision, heads apart, a softmax over keys, and one number as scale."""
-    over_keys = weights.producer().attributes.get_int("axis", -1) in (-1, SCORE_RANK - 1)
     in_half = product.dtype in NARROW_FLOATS and read.dtype in NARROW_FLOATS
     with_heads = all(each.shape is not None and len(each.shape) == SCORE_RANK for each in (query, key, value))
     by_number = scale is None or (scale.const_value is not None and scale.const_value.size == 1)
-    return over_keys and in_half and with_heads and by_number
+    return is_over_last_axis(weights) and in_half and with_heads and by_number
 
 
 def _attention(

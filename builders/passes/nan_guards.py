@@ -9,11 +9,11 @@ import onnx
 from onnxscript import ir
 from onnxscript.rewriter.pattern import RewriteRule
 
-from cleave.builders.onnx_graph.rewrite import called, either, rewritten
+from cleave.builders.onnx_graph.rewrite import called, either, is_over_last_axis, rewritten
 
 
 def without_nan_guards(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`Where(IsNaN(weights), 0, weights)` after a Softmax goes.
+    """The graph without `Where(IsNaN(weights), 0, weights)` between the Softmax and the product of an attention.
 
     A softmax of finite scores is NaN only where its mask is minus infinity for every key. The mask becomes the lowest
     finite number, and where no key can be read, which the mask alone says, the rows that the weights are multiplied
@@ -30,16 +30,17 @@ def _guarded(op: Any, scores: Any, mask: Any, zero: Any, value: Any) -> Any:
     return op.MatMul(either("cast", op.Cast(guarded, _outputs=["narrow"]), guarded), value, _outputs=["read"])
 
 
-def _is_guard_of_mask(context: Any, mask: Any, zero: Any, **rest: Any) -> bool:
-    """Whether weights become zero, and the mask is one of two numbers for each key."""
+def _is_guard_of_mask(context: Any, mask: Any, zero: Any, weights: Any, **rest: Any) -> bool:
+    """Whether NaN becomes zero, and the mask is a number for keys that can be read and one for keys that cannot."""
     made_by = mask.producer()
-    return (
-        zero.const_value is not None
-        and not zero.const_value.numpy().any()
-        and made_by is not None
-        and made_by.op_type == "Where"
-        and all(number.const_value is not None for number in made_by.inputs[1:])
-    )
+    if made_by is None or made_by.op_type != "Where" or not is_over_last_axis(weights):
+        return False
+    constants = [each.const_value for each in (zero, *made_by.inputs[1:])]
+    if any(each is None for each in constants):
+        return False
+    instead, shown, hidden = (each.numpy() for each in constants)
+    is_one_kind = np.isfinite(hidden).all() or np.isneginf(hidden).all()
+    return bool(not instead.any() and np.isfinite(shown).all() and is_one_kind)
 
 
 def _unguarded(

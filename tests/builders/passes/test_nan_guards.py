@@ -87,6 +87,20 @@ def test_a_guard_of_a_finite_mask_goes_without_a_trace() -> None:
     assert_equal_graphs(model, changed)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("bias = Where(mask, nothing, lowest)", "hidden = Not(mask) bias = Where(hidden, lowest, nothing)"),
+        ("Softmax<axis=-1>", "Softmax<axis=1>"),
+        ("guarded = Where(invalid, nothing, shares)", "guarded = Where(invalid, shares, nothing)"),
+    ],
+    ids=["minus infinity where the mask holds", "over queries", "zero where it is a number"],
+)
+def test_a_guard_of_another_attention_stays(before: str, after: str) -> None:
+    model = graph(GUARDED.replace(before, after), lowest=np.array(-np.inf, np.float32), nothing=np.array(0, np.float32))
+    assert ops(without_nan_guards(model)) == ops(model)
+
+
 def test_a_guard_of_something_else_stays() -> None:
     model = graph(
         """
