@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import onnx
 from onnx import numpy_helper
 
+from cleave.builders.errors import BuilderError
 from cleave.builders.export.refusals import line_of
 from cleave.builders.export.torch_export import example_inputs, example_sizes, traced_graph
 from cleave.builders.spec import Ranker
@@ -24,10 +25,13 @@ SMALL = 64
 
 
 def what_an_example_fixed(ranker: Ranker) -> str | None:
-    """What is exported otherwise with an example of other sizes, in words; None if nothing is."""
+    """What is exported otherwise with an example of other sizes, in words; None if nothing is, or nothing is exported."""
     small = example_sizes(ranker)
     large = {axis.name: max(small[axis.name], axis.max) for axis in ranker.axes}
-    of_small, of_large = (_nodes(ranker, sizes) for sizes in (small, large))
+    try:
+        of_small, of_large = (_nodes(ranker, sizes) for sizes in (small, large))
+    except BuilderError:  # asked for the reason of an error, which another error shall not replace
+        return None
     one, two = ([signature for _, signature in nodes] for nodes in (of_small, of_large))
     for change, start, end, other, _ in difflib.SequenceMatcher(a=one, b=two, autojunk=False).get_opcodes():
         if change != "equal":
