@@ -25,7 +25,7 @@ SMALL = 64
 
 
 def what_an_example_fixed(ranker: Ranker) -> str | None:
-    """What is exported otherwise with an example of other sizes, in words; None if nothing is, or nothing is exported."""
+    """What is exported otherwise with an example of other sizes, in words; None if nothing is, or can be."""
     small = example_sizes(ranker)
     large = {axis.name: max(small[axis.name], axis.max) for axis in ranker.axes}
     try:
