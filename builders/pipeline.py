@@ -17,6 +17,7 @@ from cleave.builders.cut.item_table import id_tensor, with_item_table
 from cleave.builders.cut.narrow import narrowed, rounded_cut
 from cleave.builders.cut.proof.item_table import check_item_table
 from cleave.builders.cut.proof.prove import prove, referee_of
+from cleave.builders.cut.proof.recorded import read_requests
 from cleave.builders.load import described_weights, load_ranker
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 
@@ -42,6 +43,8 @@ class BuildOptions:
     precision: str = "float32"
     tolerance: float | None = None
     """As of `builders.cut.proof.agreement.Referee`."""
+    examples: Path | None = None
+    """Recorded requests to prove the build on as well, as `builders.cut.proof.recorded` reads them."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,12 @@ def build(
         BuilderError: see `builders.load`, `builders.cut.cut`, `builders.cut.proof`, `builders.cut.item_catalogue`.
     """
     ranker = load_ranker(options.name, options.sizes)
+    recorded = [] if options.examples is None else read_requests(options.examples, ranker)
     progress(f"{ranker.name}: exporting and cutting")
     cut = cut_ranker(ranker)
     progress(f"{ranker.name}: proving that what is served scores as the module does")
     referee = referee_of(cut, options.tolerance)
-    proof = prove(cut, referee=referee)
+    proof = prove(cut, referee=referee, recorded=recorded)
     for warning in proof.warnings:
         progress(f"warning: {warning}")
     num_items = None

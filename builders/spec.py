@@ -99,15 +99,18 @@ class Tensor:
         dtype: one of `contract.dtypes.RANKER_DTYPES`.
         axes: `Axis` where the size varies, a number where it is fixed; `()` is one value a user.
         pad: the value that fills a bucket; the model must give it no effect (a mask, or a row nobody reads).
-        high: for integers, ids run from 0 to `high - 1`; None where the builder should read it off the embedding
-            tables that the ids look up. Ids are drawn below it wherever random inputs are needed.
+        low, high: what values requests hold, for wherever the builder needs some. Integers run from `low`, which is 0
+            by default, to `high - 1`; without `high` that is read off the embedding tables that they look up, and what
+            looks up none is tried with integers of all sizes. Floats run from `low` to `high`, and without them are of
+            any size. No request is checked against these.
     """
 
     name: str
     dtype: str
     axes: tuple[Axis | int, ...]
     pad: int | float = 0
-    high: int | None = None
+    low: int | float | None = None
+    high: int | float | None = None
 
     def __post_init__(self) -> None:
         _check_name("Tensor", self.name)
@@ -121,14 +124,45 @@ class Tensor:
         for place, axis in enumerate(self.axes):
             if not isinstance(axis, Axis):
                 _check_count(f"{where}.axes[{place}]", axis, 1)
-        if self.high is not None:
-            _check_count(f"{where}.high", self.high, 1)
-            if not self.dtype.startswith(("int", "uint")):
-                raise SpecError(f"{where}.high: only integers have one, got dtype {self.dtype}; leave it out")
+        self._check_bounds(where)
         if isinstance(self.pad, bool) or not isinstance(self.pad, int | float) or not math.isfinite(self.pad):
             raise SpecError(f"{where}.pad: expected a finite number, got {self.pad!r}; choose one the model ignores")
         if not self.dtype.startswith("float") and self.pad != np.array(self.pad).astype(self.dtype):
             raise SpecError(f"{where}.pad: expected a value of {self.dtype}, got {self.pad!r}; choose one")
+
+    def _check_bounds(self, where: str) -> None:
+        """`low` and `high` are values of the type with something between them."""
+        if self.low is None and self.high is None:
+            return
+        if self.dtype == "bool":
+            raise SpecError(f"{where}: expected no low and no high of dtype bool, got one; leave it out")
+        if self.high is None or (self.low is None and not self.is_integer):
+            raise SpecError(f"{where}: expected low and high, got one alone; write both")
+        for bound in ("low", "high"):
+            value = getattr(self, bound)
+            if value is not None and not self._is_number(value):
+                kind = "whole" if self.is_integer else "finite"
+                raise SpecError(f"{where}.{bound}: expected a {kind} number, got {value!r}; correct it")
+        low, high = self.low or 0, self.high - self.is_integer
+        if not low <= high:
+            least = f"at least {low + 1}" if self.is_integer else f"no less than low={low}"
+            raise SpecError(f"{where}.high: expected {least}, got {self.high}; raise high or lower low")
+        if self.is_integer and not all(
+            np.iinfo(self.dtype).min <= end <= np.iinfo(self.dtype).max for end in (low, high)
+        ):
+            raise SpecError(
+                f"{where}: expected low and high - 1 to be values of {self.dtype}, got {low} and {high}; narrow them"
+            )
+
+    def _is_number(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return isinstance(value, int) if self.is_integer else math.isfinite(value)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it holds integers."""
+        return self.dtype.startswith(("int", "uint"))
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape of one user with `sizes` giving the size of every axis by name."""

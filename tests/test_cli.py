@@ -16,8 +16,8 @@ from cleave.cli import main, parser
 OPTIONS = {
     "inspect": "name --size --history --candidates --gpu --precision --json --picture",
     "amortization": "names --size --history --candidates --gpu --precision --out",
-    "build": "name --size --out --catalogue --precision --summary-dtype --tolerance --data --check --json --target "
-    "--architectures --layers --timing-cache --memory-limit --version-compatible --hardware-compatible",
+    "build": "name --size --out --catalogue --precision --summary-dtype --examples --tolerance --data --check "
+    "--json --target --architectures --layers --timing-cache --memory-limit --version-compatible --hardware-compatible",
     "train": "name --data --size --seed --epochs --learning-rate --weight-decay --threads --out --json",
     "tune": "--models --data --jobs --out",
     "evaluate": "--models --data --jobs --seeds --out --weights",

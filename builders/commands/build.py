@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-OF_A_REPOSITORY = ("out", "data", "check", "tolerance")
+OF_A_REPOSITORY = ("out", "data", "check", "tolerance", "examples")
 """Options that mean nothing where no repository is written."""
-OF_A_BUILD = ("data", "tolerance")
+OF_A_BUILD = ("data", "tolerance", "examples")
 """Options that mean nothing where configs are only compared, nor do those of targets."""
 
 
@@ -67,6 +67,14 @@ def add_build(commands: Subparsers) -> None:
         metavar="DTYPE",
         help=f"{choice(SUMMARY_DTYPES)}: the type the summary is kept in (default: float32, or float16 with a "
         "--precision of 16 bits)",
+    )
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        metavar="FILE",
+        help="recorded requests to prove the build on as well: a line of JSON each, with the arguments of the client's "
+        'call and the names of the tensors: {"history": {NAME: VALUES}, "request": {NAME: VALUE}, "candidates": '
+        "{NAME: VALUES}}, without padding",
     )
     parser.add_argument(
         "--tolerance",
@@ -121,7 +129,13 @@ def _build(options: argparse.Namespace) -> int:
     _check_options(options, kind)
     sizes = parse_sizes(options.size)
     build_options = pipeline.BuildOptions(
-        options.name, sizes, options.catalogue, options.summary_dtype, options.precision, options.tolerance
+        options.name,
+        sizes,
+        options.catalogue,
+        options.summary_dtype,
+        options.precision,
+        options.tolerance,
+        options.examples,
     )
     given = {option.key: getattr(options, option.key) for option in kind.options}
     if isinstance(kind, CompileCheck):
@@ -219,6 +233,7 @@ def _build_command(options: argparse.Namespace) -> str:
     words += ["--catalogue", str(options.catalogue)] * bool(options.catalogue)
     words += ["--precision", options.precision] * (options.precision != "float32")
     words += ["--summary-dtype", options.summary_dtype] * bool(options.summary_dtype)
+    words += ["--examples", str(options.examples)] * bool(options.examples)
     words += ["--tolerance", str(options.tolerance)] * (options.tolerance is not None)
     words += ["--target", options.target] * (options.target != DEFAULT.name)
     for option in _target_options():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cleave.builders.names import BATCH, RIGHT, PaddingSide
+from cleave.builders.onnx_graph.unusual_values import KINDS, draw_unusual
 from cleave.builders.spec import Axis, Ranker, Tensor
 
 AnyArray = NDArray[Any]
@@ -25,6 +26,7 @@ def draw_inputs(
     rng: np.random.Generator,
     *,
     padded: bool = False,
+    unusual: bool = False,
 ) -> Arrays:
     """One random array `[batch, ...]` for every input.
 
@@ -32,14 +34,18 @@ def draw_inputs(
         sizes: the size of every axis by name.
         padded: give every user a random number of real rows, from the fewest of an axis to all of it; the rest is
             padding.
+        unusual: as in `unusual_values`, instead of small ones.
     """
+    kind = int(rng.integers(len(KINDS))) if unusual else None
     lengths = {
         axis.name: rng.integers(min(axis.min_real, sizes[axis.name]), sizes[axis.name] + 1, batch)
         for axis in ranker.axes
     }
     arrays = {}
     for tensor in ranker.inputs:
-        array = _draw(tensor, (batch, *tensor.shape(sizes)), rng)
+        shape = (batch, *tensor.shape(sizes))
+        drawn = _draw(tensor, shape, rng) if kind is None else draw_unusual(tensor, shape, kind, rng)
+        array = _without_padding(tensor, drawn)
         if padded:
             for place, axis in enumerate(tensor.axes):
                 if isinstance(axis, Axis):
@@ -49,16 +55,23 @@ def draw_inputs(
 
 
 def _draw(tensor: Tensor, shape: tuple[int, ...], rng: np.random.Generator) -> AnyArray:
+    low, high = tensor.low or 0, tensor.high
     if tensor.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(np.bool_)
-    if tensor.dtype.startswith("float"):
-        return rng.standard_normal(shape).astype(tensor.numpy_dtype)
-    high = tensor.high or SAFEST_HIGH
-    ids: AnyArray = rng.integers(0, high, shape).astype(tensor.numpy_dtype)
-    if any(isinstance(axis, Axis) and axis.min_real for axis in tensor.axes):
-        # A row that holds the pad value is none to a mask, and so many have to be real.
-        ids = np.where(ids == tensor.pad, np.array((int(tensor.pad) + 1) % high, ids.dtype), ids)
-    return ids
+        drawn: AnyArray = rng.integers(0, 2, shape)
+    elif tensor.is_integer:
+        drawn = rng.integers(int(low), SAFEST_HIGH if high is None else int(high), shape)
+    else:
+        drawn = rng.standard_normal(shape) if high is None else rng.uniform(low, high, shape)
+    return drawn.astype(tensor.numpy_dtype)
+
+
+def _without_padding(tensor: Tensor, values: AnyArray) -> AnyArray:
+    """Other integers for those that look like padding, where an axis has to have real rows: to a mask they are none."""
+    if not tensor.is_integer or not any(isinstance(axis, Axis) and axis.min_real for axis in tensor.axes):
+        return values
+    low, high = int(tensor.low or 0), int(tensor.high or SAFEST_HIGH)
+    other = low + (int(tensor.pad) + 1 - low) % (high - low)
+    return np.where(values == tensor.pad, np.array(other, values.dtype), values)
 
 
 def with_padding(

@@ -179,13 +179,13 @@ def _item_table(cut: Cut, sizes: Mapping[str, int], cached_flops: int) -> ItemTa
         ids, tower = id_tensor(cut.ranker), split_item_tower(cut)
     except (ExtractError, ItemTableError):
         return None
-    saved = cut.item_tower.at(sizes)
+    saved, num_items = cut.item_tower.at(sizes), None if ids.high is None else int(ids.high)
     return ItemTableReport(
         saved_flops=saved,
         saved_share_of_cached=saved / max(1, cached_flops),
         bytes_per_item=tower.bytes_per_item,
-        items=ids.high,
-        bytes=None if ids.high is None else ids.high * tower.bytes_per_item,
+        items=num_items,
+        bytes=None if num_items is None else num_items * tower.bytes_per_item,
     )
 
 

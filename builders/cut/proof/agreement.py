@@ -46,6 +46,8 @@ class Agreement:
     """The largest, in units of the spread of the scores; infinite where shapes differ or a score is NaN."""
     disagreement: str | None
     """In words where it is too large: the output, the place, what was expected and got. None if the scores agree."""
+    is_undecided: bool = False
+    """They disagree, and so does torch with itself in float64, by more than could be allowed."""
 
 
 class Referee:
@@ -126,11 +128,15 @@ class Referee:
             if values.shape != got[name].shape:
                 return Agreement(math.inf, f"output {name!r}: expected shape {values.shape}, got {got[name].shape}")
             scores = _Scores(values, self._usual_spread(name))
-            apart, allowed, said = scores.distance(got[name]), self.tolerance or LEAST, ""
+            apart, allowed, own, said = scores.distance(got[name]), self.tolerance or LEAST, None, ""
             if self.tolerance is None and scores.is_beyond(apart, allowed):
-                apart, allowed, said = self._hear_float64(name, scores, inputs, got[name], apart, rows or _as_it_is)
+                apart, allowed, own = self._hear_float64(name, scores, inputs, got[name], apart, rows or _as_it_is)
+                said = f" (the module does not run in float64: {self.refusal})"
+                if own is not None:
+                    said = f", as torch is {own:.2g} from float64"
             if scores.is_beyond(apart, allowed):
-                return Agreement(scores.in_spreads(apart), scores.words(name, got[name], apart, allowed) + said)
+                words = scores.words(name, got[name], apart, allowed) + said
+                return Agreement(scores.in_spreads(apart), words, own is not None and own > self._ceiling)
             self.most_allowed = max(self.most_allowed, allowed)
             largest = max(largest, scores.in_spreads(apart))
         self.largest = max(self.largest, largest)
@@ -138,16 +144,16 @@ class Referee:
 
     def _hear_float64(
         self, name: str, scores: _Scores, inputs: Arrays, got: AnyArray, apart: AnyArray, rows: Rows
-    ) -> tuple[AnyArray, float, str]:
-        """Distances to whatever is nearest of torch and float64, what is allowed, and what to say of it."""
+    ) -> tuple[AnyArray, float, float | None]:
+        """Distances to whatever is nearest of torch and float64, what is allowed, and how far torch is from float64."""
         exact, single = self._both(inputs)
         if exact is None:
-            return apart, self._ceiling, f" (the module does not run in float64: {self.refusal})"
+            return apart, self._ceiling, None
         of_float64 = _Scores(np.where(scores.finite, rows(exact)[name], np.inf), scores.usual)
         own = scores.in_spreads(of_float64.distance(rows(single)[name]))
         nearest = np.minimum(apart, of_float64.distance(got))
         allowed = min(max(FACTOR * own, LEAST), self._ceiling)
-        return nearest, allowed, f", as torch is {own:.2g} from float64"
+        return nearest, allowed, own
 
     def _both(self, inputs: Arrays) -> tuple[Arrays | None, Arrays]:
         """What the module gives in float64, if anything, and as it is; kept for the next times it is asked for."""

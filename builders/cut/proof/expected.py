@@ -41,8 +41,11 @@ def at(outputs: Arrays, order: AnyArray) -> Arrays:
     return {name: values[:, order] for name, values in outputs.items()}
 
 
-def expected_of_user(ranker: Ranker, user: Arrays) -> Expected:
+def expected_of_user(ranker: Ranker, user: Arrays, is_finite: bool = True) -> Expected:
     """What the module gives for one user whose candidates are scored together.
+
+    Args:
+        is_finite: refuse other scores.
 
     Raises:
         UserCodeError: the module fails at these sizes.
@@ -53,7 +56,8 @@ def expected_of_user(ranker: Ranker, user: Arrays) -> Expected:
     def rows(outputs: Arrays) -> Arrays:
         return real_rows(ranker, outputs, 0, lengths)
 
-    return _finite(ranker, Expected(rows(_run(ranker, inputs)), inputs, rows), lengths)
+    expected = Expected(rows(_run(ranker, inputs)), inputs, rows)
+    return _finite(ranker, expected, lengths) if is_finite else expected
 
 
 def expected_one_by_one(ranker: Ranker, user: Arrays) -> Expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from cleave.builders.contract.proof import Proof
 from cleave.builders.cut.cut import Cut
@@ -10,6 +11,7 @@ from cleave.builders.cut.proof.agreement import Referee
 from cleave.builders.cut.proof.ignored import ignored_inputs
 from cleave.builders.cut.proof.search import BUDGET_S, search
 from cleave.builders.cut.proof.subject import subject_of_cut
+from cleave.builders.cut.proof.values import Request, Values
 from cleave.builders.passes.precision import precision_of
 
 
@@ -18,12 +20,18 @@ def referee_of(cut: Cut, tolerance: float | None = None) -> Referee:
     return Referee(cut.ranker, precision_of(cut.whole), tolerance)
 
 
-def prove(cut: Cut, seed: int = 0, referee: Referee | None = None, budget_s: float = BUDGET_S) -> Proof:
+def prove(
+    cut: Cut,
+    seed: int = 0,
+    referee: Referee | None = None,
+    budget_s: float = BUDGET_S,
+    recorded: Iterable[Request] = (),
+) -> Proof:
     """Look for a wrong score in everything that a cut is served as, and say what was tried.
 
     What is right are the scores of the module for one user alone, with real rows only. The whole model and its parts
     must give them for users of all lengths, padded to buckets and sharing a batch, and for every candidate in whatever
-    list it stands.
+    list it stands; of unusual values and of recorded requests as well.
 
     Raises:
         ParityError: names the output, the sizes, the reason and what to do, for: an exporter that changed the model,
@@ -35,4 +43,12 @@ def prove(cut: Cut, seed: int = 0, referee: Referee | None = None, budget_s: flo
     """
     subject = subject_of_cut(cut, referee or referee_of(cut))
     proof = search(subject, seed, budget_s)
-    return dataclasses.replace(proof, warnings=ignored_inputs(subject, seed))
+    values = Values(subject, seed)
+    num_unusual, warnings = values.unusual()
+    return dataclasses.replace(
+        proof,
+        num_unusual=num_unusual,
+        num_recorded=values.recorded(recorded),
+        allowed=subject.referee.most_allowed,
+        warnings=(*warnings, *ignored_inputs(subject, seed)),
+    )

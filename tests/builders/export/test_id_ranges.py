@@ -28,7 +28,7 @@ def with_open_ids(spec: Ranker) -> Ranker:
     return dataclasses.replace(spec, user=opened(spec.user), candidate=opened(spec.candidate))
 
 
-def ids_of(spec: Ranker) -> dict[str, int | None]:
+def ids_of(spec: Ranker) -> dict[str, float | None]:
     return {tensor.name: tensor.high for tensor in spec.inputs if tensor.dtype == "int64"}
 
 
