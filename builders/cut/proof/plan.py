@@ -28,6 +28,8 @@ NUM_RANDOM_LENGTHS = 24
 NUM_RANDOM_LISTS = 24
 NUM_RANDOM_USERS = 24
 """With every axis drawn."""
+FAR_BEYOND = 2048
+"""Lists up to here are tried where the axis ends before."""
 ALL_LENGTHS_UP_TO = 40
 """Lengths up to here cost next to nothing, so that none is left out."""
 FEWEST_USERS = 3
@@ -67,6 +69,7 @@ CONSTANTS = "around numbers of the graph"
 AT_RANDOM = "drawn"
 TOGETHER = "axes together"
 LARGEST = "the largest sizes"
+LONGER = "lists longer than the axis"
 LISTS = {BUCKETS: "lists around buckets", CONSTANTS: "lists around numbers of the graph", AT_RANDOM: "lists drawn"}
 
 
@@ -185,14 +188,16 @@ class _Planner:
             yield self.list(LISTS[AT_RANDOM], self.rng.permutation(size), required=True)
             yield self.list(LISTS[AT_RANDOM], np.zeros(size, np.int64), required=True)
             yield self.list(LISTS[AT_RANDOM], self.rng.integers(0, size, size) // 2, required=False)
+        most = longest_list(axis)
+        for size in sorted({axis.max + 1, 2 * axis.max} | around(self.subject.constants, axis, axis.max + 2, most)):
+            yield self.list(LONGER, np.arange(size), required=size == axis.max + 1)
 
     def users(self, kind: str, users: Sequence[Lengths], paddings: tuple[Lengths, ...], required: bool) -> Step:
         work = sum(self.subject.work(sizes) for sizes in paddings) * len(users)
         return Step(kind, Users(tuple(users), paddings), required, work)
 
     def list(self, kind: str, order: AnyArray, required: bool) -> Step:
-        sizes = list_user(self.ranker, len(order))
-        return Step(kind, CandidateList(order), required, self.subject.work(bucket_sizes(self.ranker, [sizes])))
+        return Step(kind, CandidateList(order), required, self.subject.work(list_user(self.ranker, len(order))))
 
     def short(self) -> dict[str, int]:
         """A user whose axes are partly filled in their smallest buckets."""
@@ -224,9 +229,15 @@ def shortest(axis: Axis) -> set[int]:
     return {axis.min_real, axis.min_real + 1, axis.min_real + 2}
 
 
-def around(numbers: Iterable[int], axis: Axis) -> set[int]:
-    """Each number that the axis holds, one less and one more."""
-    return {each for number in numbers if number <= axis.max for each in (number - 1, number, number + 1)}
+def longest_list(axis: Axis) -> int:
+    """More candidates than this are not tried: a client sends longer lists than the axis holds in several requests."""
+    return max(2 * axis.max, FAR_BEYOND)
+
+
+def around(numbers: Iterable[int], axis: Axis, least: int = 0, most: int | None = None) -> set[int]:
+    """Each number that the axis holds, one less and one more; or those of them from `least` to `most`."""
+    sizes = {each for number in numbers for each in (number - 1, number, number + 1)}
+    return {size for size in sizes if least <= size <= (axis.max if most is None else most)}
 
 
 def spread(axis: Axis, count: int, rng: np.random.Generator) -> list[int]:

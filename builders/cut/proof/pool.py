@@ -1,11 +1,11 @@
-"""One user with as many candidates as a list may have, and the score of each of them alone."""
+"""One user with a long list of candidates, and the score of each of them alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from cleave.builders.cut.proof.expected import Expected, expected_one_by_one
-from cleave.builders.cut.proof.plan import list_user
+from cleave.builders.cut.proof.plan import list_user, longest_list
 from cleave.builders.cut.proof.users import as_module_takes, draw_user, with_candidates
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, repeated_for_candidates
 from cleave.builders.spec import Ranker
@@ -19,7 +19,7 @@ class Pool:
 
     def __init__(self, ranker: Ranker, seed: int) -> None:
         self._ranker = ranker
-        self._user = draw_user(ranker, list_user(ranker, ranker.candidate_axis.max), seed)
+        self._user = draw_user(ranker, list_user(ranker, longest_list(ranker.candidate_axis)), seed)
         self._scores: dict[int, Expected] = {}
 
     def user(self, order: AnyArray) -> Arrays:

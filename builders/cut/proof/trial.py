@@ -23,6 +23,7 @@ from cleave.builders.cut.proof.users import (
     with_candidates,
 )
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays
+from cleave.builders.user_code.failure import UserCodeError
 
 LONG_LIST = 64
 """Of longer lists the module scores a sample for each user: whether lists change scores is asked of one user."""
@@ -98,15 +99,27 @@ class Trial:
         """A list, by the module and as it is served, against its candidates one by one."""
         user, expected = self.pool.user(case.order), self.pool.expected(case.order)
         lengths = lengths_of(self.ranker, user)
+        if len(case.order) > self.ranker.candidate_axis.max:
+            self._longer_list(user, expected, lengths)
+            return
         sizes = bucket_sizes(self.ranker, [lengths])
-        of_module = [(WHOLE, expected_of_user(self.ranker, user).outputs)]
         outputs = self._outputs(padded(self.ranker, user, sizes), sizes)
         served = [(way, real_rows(self.ranker, output, 0, lengths)) for way, output in outputs.items()]
-        for way, scores in of_module + served:
+        for way, scores in [(WHOLE, expected_of_user(self.ranker, user).outputs), *served]:
             if not self._agree(expected, scores):
                 raise self.blame.of_list(way, user, sizes)
         self.tally.lists += 1
         self.tally.saw(lengths)
+
+    def _longer_list(self, user: Arrays, expected: Expected, lengths: Lengths) -> None:
+        """A list that is served in parts, which are lists like others: the module alone is asked for all of it."""
+        try:
+            together = expected_of_user(self.ranker, user).outputs
+        except UserCodeError:
+            return  # it need not take so many
+        if not self._agree(expected, together):
+            raise self.blame.of_list(WHOLE, user, lengths)
+        self.tally.lists += 1
 
     def _outputs(self, inputs: Arrays, sizes: Lengths) -> dict[str, Arrays]:
         """What each way to serve gives for a batch.

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
 
 from cleave.builders.cut.proof.search import search
 from cleave.builders.errors import BuilderError
@@ -20,6 +23,15 @@ NO_HURRY_S = 300.0
 ROUNDS = 12
 DENSE_ROUNDS = 60
 """Before a refusal is called false."""
+
+
+@pytest.fixture(autouse=True)
+def _on_one_thread() -> Iterator[None]:
+    """Small operators are not worth sharing out among cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def refusal_of(drawn: RandomRanker) -> str | None:

@@ -94,6 +94,12 @@ def by_size(scores: Values, rows: Values) -> Values:
     return torch.where(size > 100, 2.0, 1.0) * scores
 
 
+def in_lists_above_400(scores: Values, rows: Values) -> Values:
+    """More candidates than the axis has: a client sends them in two requests."""
+    size = torch.ones_like(scores[0]).sum()
+    return torch.where(size > 400, 2.0, 1.0) * scores
+
+
 def by_a_window_of_sizes(scores: Values, rows: Values) -> Values:
     """Lists of 210 to 219 only: neither a bucket nor beside one."""
     size = torch.ones_like(scores[0]).sum()
@@ -223,6 +229,7 @@ WRONG = {
         neighbour_200_ahead,
         mean_of_long_lists,
         by_size,
+        in_lists_above_400,
         by_a_window_of_sizes,
         temperature_of_the_batch,
         temperature_of_the_list,
