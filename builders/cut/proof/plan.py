@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ SMALL = 64
 FEW_CANDIDATES = 4
 """Of users whose histories are in question."""
 USERS_OF_A_BATCH = 6
+MOST_LARGEST = 2
+"""Times the work of one user with everything at its largest, which one batch may take."""
 NUM_RANDOM_LENGTHS = 24
 NUM_RANDOM_LISTS = 24
 NUM_RANDOM_USERS = 24
@@ -112,10 +114,16 @@ class _Planner:
         for kind, lengths in by_kind.items():
             allowed = sorted(length for length in lengths - seen if axis.min_real <= length <= axis.max)
             seen.update(allowed)
-            for group in grouped(axis, allowed, USERS_OF_A_BATCH):
+            for group in grouped(axis, allowed, self.users_of_a_batch):
                 beside = [axis.min_real] if kind == BUCKETS and group[-1] > SMALL else []
                 users = tuple({**self.short(), axis.name: length} for length in beside + group)
                 yield self.users(kind, users, self.paddings(axis, users), required=kind == BUCKETS)
+
+    def users_of_a_batch(self, axis: Axis, bucket: int) -> int:
+        """As many long users as take about the memory of one with everything at its largest, but never one alone."""
+        alone = self.subject.work({**self.served([self.short()]), axis.name: bucket})
+        most = MOST_LARGEST * self.subject.work(self.ranker.sizes("max")) / alone
+        return int(min(USERS_OF_A_BATCH, max(2, most)))
 
     def paddings(self, axis: Axis, users: Sequence[Lengths]) -> tuple[Lengths, ...]:
         """As they are served; also without padding for the longest, by one row, and to the next bucket."""
@@ -129,7 +137,7 @@ class _Planner:
 
     def axes_together(self) -> Iterator[Step]:
         """Every combination of empty, partly filled and full axes, in small buckets and in batches of all kinds."""
-        ends = [self.ends(axis, axis.buckets[0]) for axis in self.rows]
+        ends = [self.ends(axis) for axis in self.rows]
         combinations = list(itertools.product(*ends))
         if len(combinations) > MOST_COMBINATIONS:
             combinations = [combinations[i] for i in self.rng.permutation(len(combinations))[:MOST_COMBINATIONS]]
@@ -138,8 +146,9 @@ class _Planner:
         for batch in batches(users, USERS_OF_A_BATCH):
             yield self.users(TOGETHER, batch, (self.served(batch),), required=True)
 
-    def ends(self, axis: Axis, bucket: int) -> tuple[int, ...]:
-        """No rows, some, and as many as the bucket holds."""
+    def ends(self, axis: Axis) -> tuple[int, ...]:
+        """As few rows as possible, some, and as many as their bucket holds."""
+        bucket = axis.bucket(axis.min_real)
         partial = int(self.rng.integers(max(1, axis.min_real), bucket + 1))
         return tuple(dict.fromkeys((axis.min_real, partial, bucket)))
 
@@ -201,7 +210,7 @@ class _Planner:
 
     def short(self) -> dict[str, int]:
         """A user whose axes are partly filled in their smallest buckets."""
-        lengths = [self.ends(axis, axis.buckets[0])[1] for axis in self.rows]
+        lengths = [self.ends(axis)[1] for axis in self.rows]
         return self.user(lengths, int(self.rng.integers(1, FEW_CANDIDATES + 1)))
 
     def user(self, lengths: Sequence[int], candidates: int) -> dict[str, int]:
@@ -246,13 +255,13 @@ def spread(axis: Axis, count: int, rng: np.random.Generator) -> list[int]:
     return [int(rng.uniform(low, high)) for low, high in itertools.pairwise(edges)]
 
 
-def grouped(axis: Axis, lengths: Iterable[int], most: int) -> Iterator[list[int]]:
-    """Lengths of one bucket, up to `most` together: short and long ones in one batch."""
+def grouped(axis: Axis, lengths: Iterable[int], most: Callable[[Axis, int], int]) -> Iterator[list[int]]:
+    """Lengths of one bucket, up to `most` of it together: short and long ones in one batch."""
     of_bucket: defaultdict[int, list[int]] = defaultdict(list)
     for length in lengths:
         of_bucket[axis.bucket(length)].append(length)
-    for group in of_bucket.values():
-        num_batches = -(-len(group) // most)
+    for bucket, group in of_bucket.items():
+        num_batches = -(-len(group) // most(axis, bucket))
         yield from (group[start::num_batches] for start in range(num_batches))
 
 

@@ -46,5 +46,5 @@ def subject_of_cut(cut: Cut, referee: Referee) -> Subject:
         served={WHOLE: OnnxRunner(cut.whole), PARTS: parts, USERS_APART: parts.with_users_apart},
         referee=referee,
         constants=constants_of(cut.whole),
-        work=lambda sizes: float(flops.at(sizes)),
+        work=lambda sizes: 1.0 + flops.at(sizes),
     )

@@ -15,6 +15,7 @@ from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.cut.proof.agreement import Referee
 from cleave.builders.cut.proof.plan import CandidateList, Step, Users, plan_of
 from cleave.builders.cut.proof.subject import WHOLE, Subject
+from cleave.builders.cut.proof.users import Lengths
 from tests.builders.cut.proof.readers import CANDIDATES, HISTORY
 from tests.builders.cut.proof.wrong_axes import LIKES, TwoHistories, two_histories
 
@@ -109,3 +110,22 @@ def test_lists_come_in_other_orders_and_of_one_candidate_over_and_over() -> None
     assert any(np.array_equal(order, np.arange(CANDIDATES.max)[::-1]) for order in longest)
     assert any(len(set(order.tolist())) == 1 for order in longest)
     assert any(order[0] > 0 and np.array_equal(order, np.arange(order[0], order[0] + len(order))) for order in orders)
+
+
+def test_an_axis_may_ask_for_more_rows_than_the_smallest_bucket_holds() -> None:
+    history = dataclasses.replace(HISTORY, min_real=40)
+    steps = plan(dataclasses.replace(TWO, user=(Tensor("history_items", "int64", (history,)), TWO.user[1])))
+    assert min(lengths(steps, history)) == 40
+
+
+def test_long_users_are_fewer_in_a_batch() -> None:
+    def work(sizes: Lengths) -> float:
+        return float(sizes["history"] ** 2)
+
+    steps = plan_of(dataclasses.replace(subject(TWO, tuple(range(150, 200))), work=work), 0)
+    batches = {
+        max(sizes["history"] for sizes in step.case.paddings): len(step.case.lengths)
+        for step in steps
+        if isinstance(step.case, Users) and step.kind == "around numbers of the graph"
+    }
+    assert batches[HISTORY.max] == 2
