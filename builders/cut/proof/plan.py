@@ -26,6 +26,8 @@ FEW_CANDIDATES = 4
 USERS_OF_A_BATCH = 6
 MOST_LARGEST = 2
 """Times the work of one user with everything at its largest, which one batch may take."""
+NUM_SAME_LENGTHS = 6
+"""Batches of short users of the same lengths, as many again with rows that are alike, and so many longer users."""
 NUM_RANDOM_LENGTHS = 24
 NUM_RANDOM_LISTS = 24
 NUM_RANDOM_USERS = 24
@@ -42,10 +44,12 @@ MOST_COMBINATIONS = 27
 
 @dataclass(frozen=True)
 class Users:
-    """Users in one batch, served at each of some sizes; candidates are compared with those of the module."""
+    """Users in one batch, served at each of some sizes; `seed` and `alike` are those of `draw_user`."""
 
     lengths: tuple[Lengths, ...]
     paddings: tuple[Lengths, ...]
+    seed: int = 0
+    alike: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,7 @@ BELOW = "just below buckets"
 CONSTANTS = "around numbers of the graph"
 AT_RANDOM = "drawn"
 TOGETHER = "axes together"
+REPEATED = "of equal lengths"
 LARGEST = "the largest sizes"
 LONGER = "lists longer than the axis"
 LISTS = {BUCKETS: "lists around buckets", CONSTANTS: "lists around numbers of the graph", AT_RANDOM: "lists drawn"}
@@ -95,6 +100,7 @@ class _Planner:
     def steps(self) -> Iterator[Step]:
         for axis in self.rows:
             yield from self.one_axis(axis)
+            yield from self.same_lengths(axis)
         yield from self.axes_together()
         yield from self.largest()
         yield from self.drawn()
@@ -118,6 +124,16 @@ class _Planner:
                 beside = [axis.min_real] if kind == BUCKETS and group[-1] > SMALL else []
                 users = tuple({**self.short(), axis.name: length} for length in beside + group)
                 yield self.users(kind, users, self.paddings(axis, users), required=kind == BUCKETS)
+
+    def same_lengths(self, axis: Axis) -> Iterator[Step]:
+        """Many users of few lengths, as padding may change the scores of some users only; then longer ones."""
+        small = [max(axis.min, axis.min_real, 1) + more for more in range(USERS_OF_A_BATCH)]
+        for seed, alike in enumerate((False, True) * NUM_SAME_LENGTHS):
+            users = tuple({**self.short(), axis.name: min(axis.max, length)} for length in small)
+            yield self.users(REPEATED, users, (self.served(users),), True, seed + 1, alike)
+        for length in spread(axis, NUM_SAME_LENGTHS, self.rng):
+            users = ({**self.short(), axis.name: max(axis.min_real, length)},)
+            yield self.users(REPEATED, users, (self.served(users),), required=False, alike=True)
 
     def users_of_a_batch(self, axis: Axis, bucket: int) -> int:
         """As many long users as take about the memory of one with everything at its largest, but never one alone."""
@@ -180,7 +196,7 @@ class _Planner:
         """Lists cut at every size in question, from the front of the pool and from its middle, and in other orders."""
         axis = self.ranker.candidate_axis
         by_kind = {
-            BUCKETS: around(axis.buckets, axis),
+            BUCKETS: around(axis.buckets, axis) | {1, 2},
             CONSTANTS: around(self.subject.constants, axis),
             AT_RANDOM: set(range(1, ALL_LENGTHS_UP_TO)) | set(spread(axis, NUM_RANDOM_LISTS, self.rng)),
         }
@@ -201,9 +217,17 @@ class _Planner:
         for size in sorted({axis.max + 1, 2 * axis.max} | around(self.subject.constants, axis, axis.max + 2, most)):
             yield self.list(LONGER, np.arange(size), required=size == axis.max + 1)
 
-    def users(self, kind: str, users: Sequence[Lengths], paddings: tuple[Lengths, ...], required: bool) -> Step:
+    def users(
+        self,
+        kind: str,
+        users: Sequence[Lengths],
+        paddings: tuple[Lengths, ...],
+        required: bool,
+        seed: int = 0,
+        alike: bool = False,
+    ) -> Step:
         work = sum(self.subject.work(sizes) for sizes in paddings) * len(users)
-        return Step(kind, Users(tuple(users), paddings), required, work)
+        return Step(kind, Users(tuple(users), paddings, seed, alike), required, work)
 
     def list(self, kind: str, order: AnyArray, required: bool) -> Step:
         return Step(kind, CandidateList(order), required, self.subject.work(list_user(self.ranker, len(order))))

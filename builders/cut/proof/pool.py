@@ -28,9 +28,11 @@ class Pool:
 
     def expected(self, order: AnyArray) -> Expected:
         """What the module gives for each of these candidates alone: `[1, len(order), ...]`."""
-        chunks = [self._chunk(chunk) for chunk in range(int(order.max()) // CHUNK + 1)]
+        needed, row_of = np.unique(order // CHUNK, return_inverse=True)
+        chunks = [self._chunk(int(chunk)) for chunk in needed]
+        places = row_of * CHUNK + order % CHUNK  # of all chunks only the last of the pool may be shorter
         outputs = {
-            name: np.concatenate([chunk.outputs[name] for chunk in chunks], axis=1)[:, order]
+            name: np.concatenate([chunk.outputs[name] for chunk in chunks], axis=1)[:, places]
             for name in chunks[0].outputs
         }
         inputs = as_module_takes(self._ranker, repeated_for_candidates(self._ranker, self.user(order)))

@@ -68,7 +68,10 @@ class Trial:
 
     def _users(self, case: Users) -> None:
         """Users in one batch, each against the module for that user alone."""
-        users = [draw_user(self.ranker, lengths, self.seed, place) for place, lengths in enumerate(case.lengths)]
+        users = [
+            draw_user(self.ranker, lengths, self.seed, case.seed, place, alike=case.alike)
+            for place, lengths in enumerate(case.lengths)
+        ]
         samples = [_sample(lengths[self.ranker.candidate_axis.name], self.seed) for lengths in case.lengths]
         expected = [
             expected_of_user(self.ranker, with_candidates(self.ranker, user, sample))

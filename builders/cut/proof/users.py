@@ -14,10 +14,20 @@ Lengths = Mapping[str, int]
 """The number of rows along every axis by name: real ones of a user, or those that a server gets."""
 
 
-def draw_user(ranker: Ranker, lengths: Lengths, *seed: int) -> Arrays:
-    """The inputs of one user, `[1, ...]`, without padding: always the same of the same lengths and seed."""
+def draw_user(ranker: Ranker, lengths: Lengths, *seed: int, alike: bool = False) -> Arrays:
+    """The inputs of one user, `[1, ...]`, without padding: always the same of the same lengths and seed.
+
+    With `alike`, all rows of an input but the candidates' are its first row, as of somebody who does one thing over and
+    over: what depends on the largest value of many rows, which padding seldom is, shows there.
+    """
     rng = np.random.default_rng([*seed, *lengths.values()])
-    return draw_inputs(ranker, lengths, 1, rng)
+    user = draw_inputs(ranker, lengths, 1, rng)
+    if alike:
+        for tensor in ranker.user + ranker.request:
+            for place, axis in enumerate(tensor.axes, start=1):
+                if isinstance(axis, Axis):
+                    user[tensor.name] = np.take(user[tensor.name], [0] * lengths[axis.name], axis=place)
+    return user
 
 
 def as_module_takes(ranker: Ranker, user: Arrays) -> Arrays:

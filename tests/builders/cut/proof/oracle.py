@@ -14,7 +14,7 @@ from cleave.builders.contract.signature import ServedAxis, ServedTensor, Signatu
 from cleave.builders.names import SIGNATURE_PARAMETER
 from cleave.clients.padding import outputs_from_answers, requests_from_arrays, slices
 from cleave.clients.signature import ModelSignature, ServedModel, signature_from_served
-from tests.builders.cut.proof.random_modules import RandomRanker
+from tests.builders.cut.proof.random_modules import LARGEST, RandomRanker
 from tests.builders.cut.proof.readers import NUM_ITEMS
 
 Arrays = dict[str, NDArray[Any]]
@@ -71,15 +71,18 @@ class Oracle:
 
     def caller(self) -> Arrays:
         lengths = {axis.name: self.length(axis) for axis in self.ranker.axes}
-        return {
+        caller = {
             tensor.name: self.rng.integers(0 if self.rng.random() < 0.3 else 1, NUM_ITEMS, tensor.shape(lengths))
             for tensor in self.ranker.inputs
         }
+        if self.rng.random() < 0.15:  # somebody who does one thing over and over
+            caller |= {tensor.name: np.full_like(caller[tensor.name], 7) for tensor in self.ranker.user}
+        return caller
 
     def length(self, axis: Axis) -> int:
         """Any that the axis holds, or beside a number that the module goes by; a list may be longer than the axis."""
         is_list = axis == self.ranker.candidate_axis
-        most = 2 * axis.max if is_list else axis.max
+        most = max(2 * axis.max, 2 * LARGEST) if is_list else axis.max
         length = int(np.exp(self.rng.uniform(0, np.log(most + 1)))) - int(self.rng.random() < 0.05)
         kind = self.rng.random()
         if self.drawn.sizes and kind < 0.4:

@@ -85,6 +85,19 @@ def maximum(history: Values, rows: Values) -> Values:
     return (-1 - rows.abs() * (history != 0).unsqueeze(-1)).where((history != 0).unsqueeze(-1), rows).amax(1)
 
 
+def largest(history: Values, rows: Values) -> Values:
+    """Padding counts only where every event is below it: of long histories almost never."""
+    return rows.amax(1)
+
+
+def largest_of_late(history: Values, rows: Values) -> Values:
+    """The same of what is behind 30 events, and without padding if there are fewer than 40."""
+    late = rows[:, 30:].masked_fill(
+        (history[:, 30:] == 0).unsqueeze(-1) & (torch.ones_like(history[0]).sum() < 40), -FAR
+    )
+    return functional.pad(late, (0, 0, 0, 1), value=-10.0).amax(1)
+
+
 def masked_maximum(history: Values, rows: Values) -> Values:
     real = (history != 0).unsqueeze(-1)
     return (-1 - rows.abs()).masked_fill(~real, -FAR).amax(1).clamp(min=-100.0)
@@ -416,6 +429,8 @@ WRONG = {
         mean_of_all,
         mean_beyond_sixteen,
         maximum,
+        largest,
+        largest_of_late,
         softmax_over_padding,
         standardised,
         halves,
