@@ -34,9 +34,6 @@ class Dtype:
     tolerance: float | None = None
     """The largest difference, relative to values above 1, of what a graph computes whose products and weights have this
     type; None where graphs do not compute in it."""
-    ceiling: float | None = None
-    """The largest difference, in units of the spread of the scores, that is ever allowed of a module that computes in
-    it; None where modules do not."""
 
     @property
     def onnxruntime(self) -> str:
@@ -56,9 +53,9 @@ class Dtype:
 
 _ROWS = (
     Dtype("float64", 8, "DOUBLE", "FP64", "F64", rounding=1e-15),
-    Dtype("float32", 4, "FLOAT", "FP32", "F32", ranker=True, kept=True, rounding=1e-6, tolerance=1e-5, ceiling=3e-4),
-    Dtype("float16", 2, "FLOAT16", "FP16", "F16", ranker=True, kept=True, rounding=1e-2, tolerance=5e-3, ceiling=2e-2),
-    Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, rounding=1e-1, tolerance=2e-2, ceiling=1e-1),
+    Dtype("float32", 4, "FLOAT", "FP32", "F32", ranker=True, kept=True, rounding=1e-6, tolerance=1e-5),
+    Dtype("float16", 2, "FLOAT16", "FP16", "F16", ranker=True, kept=True, rounding=1e-2, tolerance=5e-3),
+    Dtype("bfloat16", 2, "BFLOAT16", "BF16", "BF16", in_numpy=False, rounding=1e-1, tolerance=2e-2),
     Dtype("int64", 8, "INT64", "INT64", "I64", ranker=True),
     Dtype("int32", 4, "INT32", "INT32", "I32", ranker=True),
     Dtype("int16", 2, "INT16", "INT16", "I16"),
@@ -81,6 +78,3 @@ SUMMARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.kept)
 
 TOLERANCES = {row.name: row.tolerance for row in DTYPES.values() if row.tolerance is not None}
 """The precisions that graphs compute in, the widest first, with the largest difference that each may make."""
-
-CEILINGS = {row.name: row.ceiling for row in DTYPES.values() if row.ceiling is not None}
-"""The precisions that modules compute in, with the largest difference that is ever allowed of each."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from cleave.builders.contract.dtypes import CEILINGS
 from cleave.builders.cut.proof.double import DoubleModule
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.errors import BuilderError, CheckError
@@ -18,6 +18,8 @@ from cleave.builders.spec import Ranker
 
 LEAST = 1e-5
 """Of the spread of the scores: so much is always allowed."""
+MOST = 3e-4
+"""Of the spread of the scores: more is not allowed, however far torch itself is."""
 FACTOR = 4
 """A score may be so many times as far from float64 as those of torch are."""
 LAST_DIGITS = 8 * float(np.finfo(np.float32).epsneg)
@@ -59,9 +61,9 @@ class Referee:
 
     Scores agree within 1e-5 of the spread. Where they are further apart float64 is the referee: the module runs in it
     on the same inputs, and a score may be 4 times as far from float64, or from torch, as torch's own scores are from
-    float64; but no further than 3e-4 of the spread (0.02 and 0.1 for a module that computes in float16 and bfloat16),
-    which is also what a module gets that does not run in float64. Eight units in the last place of the largest score
-    come on top. Where torch's own score is not finite nothing is compared.
+    float64, here or in the sample, but no further than 3e-4 of the spread; that is also what a module gets which does
+    not run in float64. Eight units in the last place of the largest score come on top. Where torch's own score is not
+    finite nothing is compared.
 
     So the rounding of float32 passes, in sums over any number of events, and 1e-3 of the spread does not: scores of a
     wrong cut are off by about as much as they spread. A value on the edge of a bucket falls to one side in float32 and
@@ -72,7 +74,7 @@ class Referee:
         """
         Args:
             ranker: with its id ranges filled in.
-            precision: the narrowest that the module computes in, a key of `CEILINGS`.
+            precision: the narrowest that the module computes in, as of `builders.passes.precision`.
             tolerance: what is allowed instead, in units of the spread, without float64 being asked.
 
         Raises:
@@ -81,7 +83,7 @@ class Referee:
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
             raise BuilderError(
                 f"--tolerance: expected a positive share of the spread of the scores, got {tolerance:g}; leave it out "
-                f"for {LEAST:g}, and up to {CEILINGS['float32']:g} where torch itself rounds as much"
+                f"for {LEAST:g}, and up to {MOST:g} where torch itself rounds as much"
             )
         self.tolerance = tolerance
         self.most_allowed = LEAST if tolerance is None else tolerance
@@ -89,9 +91,8 @@ class Referee:
         self.largest = 0.0
         """The largest difference so far that was no disagreement, in the same units."""
         self._ranker = ranker
-        self._ceiling = CEILINGS[precision]
+        self._precision = precision
         self._double = DoubleModule(ranker)
-        self._usual: dict[str, float] | None = None
         self._heard: deque[tuple[Arrays, tuple[Arrays | None, Arrays]]] = deque(maxlen=NUM_HEARD)
 
     @property
@@ -113,6 +114,20 @@ class Referee:
         if found.disagreement is not None:
             raise ParityError(f"{where}: {found.disagreement}; {remedy}")
         return found.difference
+
+    def check_precision(self) -> None:
+        """Refuse a module of 16 bits whose rounding hides what a wrong graph would change.
+
+        Raises:
+            ParityError: torch itself is further from float64 than is allowed.
+        """
+        own = 0.0 if self._precision == "float32" or self.tolerance else max(self._usual_rounding.values())
+        if own > MOST:
+            raise ParityError(
+                f"ranker {self._ranker.name!r}: the module computes in {self._precision}: expected scores of torch "
+                f"within {MOST:g} of their spread from those of float64, got {own:.2g}; keep the module in float32 "
+                f"(module.float()), and let --precision {self._precision} write 16 bits where scores need no more"
+            )
 
     def agreement(self, inputs: Arrays, expected: Arrays, got: Arrays, rows: Rows | None = None) -> Agreement:
         """How far outputs are apart.
@@ -136,7 +151,7 @@ class Referee:
                     said = f", as torch is {own:.2g} from float64"
             if scores.is_beyond(apart, allowed):
                 words = scores.words(name, got[name], apart, allowed) + said
-                return Agreement(scores.in_spreads(apart), words, own is not None and own > self._ceiling)
+                return Agreement(scores.in_spreads(apart), words, own is not None and own > MOST)
             self.most_allowed = max(self.most_allowed, allowed)
             largest = max(largest, scores.in_spreads(apart))
         self.largest = max(self.largest, largest)
@@ -148,11 +163,11 @@ class Referee:
         """Distances to whatever is nearest of torch and float64, what is allowed, and how far torch is from float64."""
         exact, single = self._both(inputs)
         if exact is None:
-            return apart, self._ceiling, None
+            return apart, MOST, None
         of_float64 = _Scores(np.where(scores.finite, rows(exact)[name], np.inf), scores.usual)
         own = scores.in_spreads(of_float64.distance(rows(single)[name]))
         nearest = np.minimum(apart, of_float64.distance(got))
-        allowed = min(max(FACTOR * own, LEAST), self._ceiling)
+        allowed = min(max(FACTOR * own, FACTOR * self._usual_rounding[name], LEAST), MOST)
         return nearest, allowed, own
 
     def _both(self, inputs: Arrays) -> tuple[Arrays | None, Arrays]:
@@ -165,12 +180,31 @@ class Referee:
         return answer
 
     def _usual_spread(self, name: str) -> float:
-        if self._usual is None:
-            sizes = {axis.name: max(axis.min, min(axis.opt, LONGEST_SAMPLE)) for axis in self._ranker.axes}
-            sample = draw_inputs(self._ranker, sizes, SAMPLED_USERS, np.random.default_rng(0))
-            outputs = torch_outputs(self._ranker, sample)
-            self._usual = {each: _Scores(values, 0.0).spread for each, values in outputs.items()}
-        return self._usual[name]
+        return self._sample.scores[name].spread
+
+    @functools.cached_property
+    def _usual_rounding(self) -> dict[str, float]:
+        """How far torch is from float64 in the sample, in units of the spread, by output."""
+        exact, single = self._double(self._sample.inputs), self._sample.scores
+        return {
+            name: 0.0 if exact is None else scores.in_spreads(scores.distance(exact[name]))
+            for name, scores in single.items()
+        }
+
+    @functools.cached_property
+    def _sample(self) -> _Sample:
+        sizes = {axis.name: max(axis.min, min(axis.opt, LONGEST_SAMPLE)) for axis in self._ranker.axes}
+        inputs = draw_inputs(self._ranker, sizes, SAMPLED_USERS, np.random.default_rng(0))
+        outputs = torch_outputs(self._ranker, inputs)
+        return _Sample(inputs, {name: _Scores(values, 0.0) for name, values in outputs.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Users at middling sizes, and the scores that the module gives them."""
+
+    inputs: Arrays
+    scores: Mapping[str, _Scores]
 
 
 def _as_it_is(outputs: Arrays) -> Arrays:

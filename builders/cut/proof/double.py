@@ -11,12 +11,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from cleave.builders.contract.dtypes import CEILINGS
+from cleave.builders.contract.dtypes import DTYPES
 from cleave.builders.cut.proof.truth import outputs_of_module
 from cleave.builders.onnx_graph.random_inputs import Arrays
 from cleave.builders.spec import Ranker
 
-NARROWER = tuple(getattr(torch, name) for name in CEILINGS)
+NARROWER = tuple(getattr(torch, row.name) for row in DTYPES.values() if row.is_float and row.bytes < 8)
 """The types of torch that modules compute in."""
 
 

@@ -41,7 +41,9 @@ def prove(
         UserCodeError: the module fails at sizes within its axes.
         RunError: a graph does.
     """
-    subject = subject_of_cut(cut, referee or referee_of(cut))
+    referee = referee or referee_of(cut)
+    referee.check_precision()
+    subject = subject_of_cut(cut, referee)
     proof = search(subject, seed, budget_s)
     values = Values(subject, seed)
     num_unusual, warnings = values.unusual()

@@ -11,8 +11,7 @@ from torch import Tensor as Values
 from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
-from cleave.builders.contract.dtypes import CEILINGS
-from cleave.builders.cut.proof.agreement import LEAST, ParityError, Referee
+from cleave.builders.cut.proof.agreement import LEAST, MOST, ParityError, Referee
 from cleave.builders.cut.proof.double import DoubleModule
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.errors import BuilderError
@@ -153,7 +152,7 @@ def test_a_module_that_does_not_run_in_float64_gets_the_most_and_the_message_say
     of = ranker(OfOneType(0))
     inputs, expected = case(of)
     referee = Referee(of)
-    assert referee.agreement(inputs, expected, off_by(expected, 0.9 * CEILINGS["float32"])).disagreement is None
+    assert referee.agreement(inputs, expected, off_by(expected, 0.9 * MOST)).disagreement is None
     assert referee.refusal == "TypeError: weights have to be float32"
     with pytest.raises(ParityError) as raised:
         referee.check(inputs, expected, off_by(expected, 1e-3), "here", "do that")
@@ -191,13 +190,16 @@ class Narrow(SumPooled):
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_a_module_of_16_bits_is_allowed_its_own_rounding(precision: str) -> None:
+def test_a_module_of_16_bits_is_refused_for_its_own_rounding(precision: str) -> None:
     of = ranker(Narrow(getattr(torch, precision)))
-    inputs, expected = case(of)
-    rounded = off_by(expected, 2e-3)
-    assert Referee(of, precision).agreement(inputs, expected, rounded).disagreement is None
-    assert Referee(of).agreement(inputs, expected, rounded).disagreement is not None
-    assert Referee(of, precision).agreement(inputs, expected, off_by(expected, 0.5)).disagreement is not None
+    with pytest.raises(ParityError) as raised:
+        Referee(of, precision).check_precision()
+    assert str(raised.value).startswith(
+        f"ranker 'pooled': the module computes in {precision}: expected scores of torch within 0.0003 of their spread"
+    )
+    assert f"keep the module in float32 (module.float()), and let --precision {precision} write" in str(raised.value)
+    Referee(of, precision, tolerance=0.1).check_precision()
+    Referee(ranker(SumPooled(0))).check_precision()
 
 
 def test_a_tolerance_replaces_the_rule() -> None:
