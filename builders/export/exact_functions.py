@@ -20,6 +20,8 @@ from onnxscript import ir
 from onnxscript import opset20 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_div_mode, aten_floor_divide, aten_log2, aten_where
 
+from cleave.builders.onnx_graph.random_inputs import AnyArray
+
 Value = Any
 """A tensor of the graph that is traced: an `onnx_ir.Value` with operators."""
 
@@ -161,6 +163,20 @@ def fmod(self: Value, other: Value | float) -> Value:
     return op.Mod(self, divisor, fmod=1)
 
 
+def right_shift(self: Value, other: int) -> Value:
+    """Of integers a division by a power of two, rounded down; the exporter makes int8 of uint8."""
+    dtype = self.dtype
+    if dtype.is_signed() and other >= dtype.bitwidth - 1:  # nothing but the sign is left
+        return op.Neg(op.Cast(op.Less(self, _number(0, dtype)), to=dtype))
+    return floor_divide(self, _number(1 << other, dtype))
+
+
+def left_shift(self: Value, other: int) -> Value:
+    """Of integers a product with a power of two, which wraps around as bits are shifted out."""
+    power = np.left_shift(np.ones((), self.dtype.numpy()), other)
+    return op.Mul(self, _number(power, self.dtype))
+
+
 def where(condition: Value, self: Value, other: Value) -> Value:
     """A choice; of booleans spelled out, as ONNX Runtime has no Where of them."""
     if self.dtype == ir.DataType.BOOL:
@@ -179,8 +195,10 @@ def _operand(value: Value | float, dtype: ir.DataType) -> Value:
     return _number(value, dtype) if isinstance(value, int | float) else value
 
 
-def _number(value: float, dtype: ir.DataType) -> Value:
-    return op.Constant(value=ir.tensor(np.array(value, dtype.numpy())))
+def _number(value: float | AnyArray, dtype: ir.DataType) -> Value:
+    made = op.Constant(value=ir.tensor(np.array(value, dtype.numpy())))
+    made.type = ir.TensorType(dtype)  # which functions of torch_lib look at
+    return made
 
 
 _ATEN = torch.ops.aten
@@ -199,6 +217,10 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     _ATEN.div.Scalar_mode: div_mode,
     _ATEN.fmod.Tensor: fmod,
     _ATEN.fmod.Scalar: fmod,
+    _ATEN.__rshift__.Scalar: right_shift,
+    _ATEN.bitwise_right_shift.Tensor_Scalar: right_shift,
+    _ATEN.__lshift__.Scalar: left_shift,
+    _ATEN.bitwise_left_shift.Tensor_Scalar: left_shift,
     _ATEN.where.self: where,
 }
 """What torch.onnx.export writes instead, by torch's operator."""

@@ -24,6 +24,7 @@ import onnx
 
 from cleave.builders.errors import BuilderError, CheckError
 from cleave.builders.files import write_bytes, write_text
+from cleave.builders.onnx_graph.scopes import scope_of
 from cleave.builders.targets.tensorrt.forms import TensorRTPart
 from cleave.builders.targets.tensorrt.layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from cleave.builders.targets.tensorrt.profiles import Profile, dims_of
@@ -189,10 +190,22 @@ def _strongly_typed(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
+BITS = ("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor")
+"""Operators that TensorRT does not have for any type."""
+
+
 def _parser_message(parser: Any, model: onnx.ModelProto) -> str:
     first = parser.get_error(0)
     node = model.graph.node[first.node()] if 0 <= first.node() < len(model.graph.node) else None
+    if node is None:  # it fails on the type of a constant, before it comes to a node
+        node = next((each for each in model.graph.node if each.op_type in BITS), None)
     where = model.graph.name if node is None else f"{model.graph.name}: {node.name} ({node.op_type})"
+    if node is not None and node.op_type in BITS:
+        return (
+            f"{where}: expected operators that TensorRT has, got one on the bits of integers; let module "
+            f"{scope_of(node)!r} hash by products, remainders and divisions, as ids * 2654435761 % n, or leave it to "
+            "ONNX Runtime"
+        )
     return (
         f"{where}: expected a node that TensorRT takes, got {first.desc()}; write it with other operators in the module"
     )

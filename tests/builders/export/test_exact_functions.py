@@ -68,6 +68,11 @@ OF_INTEGERS: Functions = {
     "div floor": lambda x: torch.div(x, 3600, rounding_mode="floor"),
     "div trunc": lambda x: torch.div(x, -3600, rounding_mode="trunc"),
     "floor_divide": lambda x: x // 86_400_000,
+    "right shift": lambda x: x >> 33,
+    "sign": lambda x: x >> 63,
+    "left shift": lambda x: x << 3,
+    "lowest bit": lambda x: x << 63,
+    "shifts of functions": lambda x: torch.bitwise_left_shift(torch.bitwise_right_shift(x, 7), 2),
     "log2": lambda x: torch.log2((x.abs() + 1).float()).floor().long(),
 }
 
@@ -161,7 +166,8 @@ def test_integers() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8])
 def test_short_integers(dtype: type) -> None:
-    functions = {name: OF_INTEGERS[name] for name in ("fmod",)} | {"floor_divide": lambda x: x // 7}
+    functions: Functions = {"fmod": OF_INTEGERS["fmod"], "floor_divide": lambda x: x // 7}
+    functions |= {"right shift": lambda x: x >> 2, "left shift": lambda x: x << 2}
     values: AnyArray = np.arange(max(-300, np.iinfo(dtype).min), 256).astype(dtype)
     for name, (expected, got, _) in computed(functions, values).items():
         assert got.dtype == expected.dtype

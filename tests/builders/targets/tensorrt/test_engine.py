@@ -23,6 +23,7 @@ from cleave.builders.targets.tensorrt.engine import (
 from cleave.builders.targets.tensorrt.forms import Form, TensorRTPart, tensorrt_parts
 from cleave.builders.targets.tensorrt.layers import Layer, activation_bytes, fused_attentions, layers_from_log
 from cleave.builders.targets.tensorrt.profiles import Profile, ProfileRange
+from tests.builders.graphs import graph
 from tests.builders.targets.tensorrt.recording_tensorrt import RecordingTensorRT
 from tests.tables import markdown_rows
 
@@ -186,6 +187,17 @@ def test_an_attention_counts_if_every_profile_fuses_it() -> None:
     other = Layer("__myl_Alpha_myl0_3", "kgen", ("a",))
     assert fused_attentions([a, b, a, other], 2) == (("a",),)
     assert fused_attentions([a, b], 1) == (("a",), ("b",))
+
+
+def test_operators_on_bits_are_refused_by_the_name_of_their_module(trt: Any) -> None:
+    model = graph("mixed = BitwiseXor(ids, one) row = Cast<to=1>(mixed) scores = Cast<to=1>(items)")
+    with pytest.raises(RefusedError) as raised:
+        engine_from_onnx(trt, model, [], SM89)
+    assert str(raised.value) == (
+        "graph: model/BitwiseXor_0 (BitwiseXor): expected operators that TensorRT has, got one on the bits of "
+        "integers; let module 'model' hash by products, remainders and divisions, as ids * 2654435761 % n, or leave it "
+        "to ONNX Runtime"
+    )
 
 
 def test_the_check_of_a_cut(small_cut: Cut, tmp_path: Path, trt: Any) -> None:
