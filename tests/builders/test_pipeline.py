@@ -15,7 +15,7 @@ def built_of_small(small_cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is built is a small graph, which no module of torch stands behind."""
     monkeypatch.setattr(pipeline, "load_ranker", lambda name, sizes: small_cut.ranker)
     monkeypatch.setattr(pipeline, "cut_ranker", lambda ranker: small_cut)
-    monkeypatch.setattr(pipeline, "prove", lambda cut, referee: Proof(0, 0, {}, 0.0, 0.0, 0.0, {}))
+    monkeypatch.setattr(pipeline, "prove", lambda cut, **given: Proof(0, 0, {}, 0.0, 0.0, 0.0, {}))
 
 
 @pytest.mark.usefixtures("built_of_small")
