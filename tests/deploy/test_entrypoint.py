@@ -17,6 +17,7 @@ import pytest
 from cleave.builders.names import model_names
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from tests.deploy.files import ENTRYPOINT, ROOT, stages
+from tests.serving.links import served_from
 
 PATIENCE_S = 20
 
@@ -139,7 +140,8 @@ def test_a_first_start_builds_and_becomes_the_server_and_a_second_only_serves(co
         assert said[0] == f"pid {process.pid}"
         assert said[-1] == "store redis://store:6379/0"
         flags = said[1:-1]
-        assert f"--model-repository={container.repository}" in flags
+        (served,) = (each.partition("=")[2] for each in flags if each.startswith("--model-repository="))
+        assert served_from(Path(served)) == {container.repository}
         assert [flag for flag in flags if "load-model" in flag] == [
             f"--load-model={model}" for model in ("one", "one_whole", "two", "two_whole")
         ]
@@ -235,13 +237,13 @@ def test_a_failing_build_stops_the_start_with_its_words_and_code(container: Cont
             "1/model.onnx",
             "something else",
             "1/model.onnx: not the file its manifest describes",
-            "cleave build two --out model_repository",
+            "cleave build two",
         ),
         (
             "configs/tensorrt.pbtxt",
             'platform: "tensorrt_plan"',
             "1/model.plan: expected an engine, as the config names one, got none",
-            "cleave build two --target tensorrt --out model_repository",
+            "cleave build two --target tensorrt",
         ),
     ],
 )

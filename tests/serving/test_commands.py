@@ -16,6 +16,7 @@ import tritonclient.grpc as grpcclient
 from cleave import cli
 from cleave.serving.server.ports import Ports, choose_ports
 from tests.serving import toy
+from tests.serving.links import served_from
 
 STOP_S = 30
 
@@ -179,7 +180,8 @@ def test_exec_becomes_the_server_with_the_variables_of_its_caller(
             cli.main(["serve", *given, "--exec", *options])
         binary, command, variables = caught.value.args
         assert binary == command[0]
-        assert f"--model-repository={repository}" in command
+        (served,) = (each.partition("=")[2] for each in command if each.startswith("--model-repository="))
+        assert served_from(Path(served)) == {repository}
         assert (variables["CLEAVE_STORE"], variables["CLEAVE_MAX_AGE_S"]) == ("", max_age)
         assert Path.cwd().name == "empty"
 

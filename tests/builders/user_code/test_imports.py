@@ -27,6 +27,8 @@ def test_packages_called_as_those_of_this_repository_are_his(
 ) -> None:
     for loaded in [each for each in sys.modules if each.partition(".")[0] == name]:
         monkeypatch.delitem(sys.modules, loaded)
+    # Tests are run from a clone, whose folders a user of an installation does not have.
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if not (Path(each or ".") / name).is_dir()])
     write(user_folder / name / "__init__.py")
     write(user_folder / name / "features.py", "ITEMS = 7")
     module = module_from_file(write(user_folder / "my_model.py", f"from {name}.features import ITEMS"))
