@@ -26,6 +26,7 @@ Value = Any
 """A tensor of the graph that is traced: an `onnx_ir.Value` with operators."""
 
 NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+COUNTING = ("Add", "Cast", "CumSum", "Neg", "ReduceSum", "Sub")
 BETWEEN_EDGES = (0.25, 0.75)
 """Fractional parts of constants that keep a whole number so far from the next power of two."""
 
@@ -53,18 +54,27 @@ def _log(x: Value, dtype: ir.DataType, base: float) -> Value:
 
 
 def _is_between_edges(x: Value) -> bool:
-    """Whether x is whole numbers plus a constant that keeps them off every power of two from 1 on.
+    """Whether x is a number of rows plus a constant that keeps it off every power of two from 1 on.
 
-    A module that does so has seen to its buckets itself, and the quotient of logarithms is cheaper.
+    A module that does so has seen to its buckets itself, and the quotient of logarithms is cheaper. Beyond 2^23, where
+    float32 loses the constant, there are no numbers of rows, but gaps between times.
     """
     add = x.producer()
     if add is None or add.op_type != "Add":
         return False
-    whole, constant = add.inputs
-    cast, value = whole.producer(), ir.convenience.get_const_tensor(constant)
-    if cast is None or cast.op_type != "Cast" or not cast.inputs[0].dtype.is_integer() or value is None:
+    count, constant = add.inputs
+    value = ir.convenience.get_const_tensor(constant)
+    if value is None or value.size != 1 or not _is_count(count):
         return False
-    return value.size == 1 and BETWEEN_EDGES[0] <= float(value.numpy()) % 1 <= BETWEEN_EDGES[1]
+    return BETWEEN_EDGES[0] <= float(value.numpy()) % 1 <= BETWEEN_EDGES[1]
+
+
+def _is_count(x: Value) -> bool:
+    """Whether x is made of truth values and constants alone, by sums and differences."""
+    if x.dtype == ir.DataType.BOOL or ir.convenience.get_const_tensor(x) is not None:
+        return True
+    node = x.producer()
+    return node is not None and node.op_type in COUNTING and all(_is_count(each) for each in node.inputs if each)
 
 
 def log1p(self: Value) -> Value:

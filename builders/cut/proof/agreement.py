@@ -129,7 +129,9 @@ class Referee:
                 f"(module.float()), and let --precision {self._precision} write 16 bits where scores need no more"
             )
 
-    def agreement(self, inputs: Arrays, expected: Arrays, got: Arrays, rows: Rows | None = None) -> Agreement:
+    def agreement(
+        self, inputs: Arrays, expected: Arrays, got: Arrays, rows: Rows | None = None, by_size: bool = False
+    ) -> Agreement:
         """How far outputs are apart.
 
         Args:
@@ -137,12 +139,14 @@ class Referee:
             expected: the outputs of the module, or what was found equal to them, by name.
             got: what is in question.
             rows: what of the module's outputs for these inputs is compared, where that is not all as it is.
+            by_size: the largest score is a spread, too: for inputs that are far from those of the sample.
         """
         largest = 0.0
         for name, values in expected.items():
             if values.shape != got[name].shape:
                 return Agreement(math.inf, f"output {name!r}: expected shape {values.shape}, got {got[name].shape}")
-            scores = _Scores(values, self._usual_spread(name))
+            size = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) if by_size else 0.0
+            scores = _Scores(values, max(self._usual_spread(name), size))
             apart, allowed, own, said = scores.distance(got[name]), self.tolerance or LEAST, None, ""
             if self.tolerance is None and scores.is_beyond(apart, allowed):
                 apart, allowed, own = self._hear_float64(name, scores, inputs, got[name], apart, rows or _as_it_is)

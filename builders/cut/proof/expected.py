@@ -31,9 +31,9 @@ class Expected:
         """Of these candidates of the list alone."""
         return Expected(at(self.outputs, order), self.inputs, lambda outputs: at(self.rows(outputs), order))
 
-    def agreement(self, got: Arrays, referee: Referee) -> Agreement:
-        """How far from these what is served is."""
-        return referee.agreement(self.inputs, self.outputs, got, self.rows)
+    def agreement(self, got: Arrays, referee: Referee, by_size: bool = False) -> Agreement:
+        """How far from these what is served is; `by_size` as of `Referee.agreement`."""
+        return referee.agreement(self.inputs, self.outputs, got, self.rows, by_size)
 
 
 def at(outputs: Arrays, order: AnyArray) -> Arrays:

@@ -131,7 +131,7 @@ class Values:
             outputs = served(inputs)
             for row, (request, right) in enumerate(zip(group, expected, strict=True)):
                 got = real_rows(self.ranker, outputs, row, lengths_of(self.ranker, request.user))
-                found = right.agreement(got, self.subject.referee)
+                found = right.agreement(got, self.subject.referee, by_size=not is_recorded)
                 if found.disagreement is not None and not found.is_undecided:
                     raise self._error(way, group, row, right, sizes, is_recorded)
         return sum(bool(_finite_candidates(each.outputs).size) for each in expected)
@@ -153,12 +153,12 @@ class Values:
     ) -> ParityError:
         request = group[row]
         where = f"ranker {self.ranker.name!r}: {request.where}"
-        said = self._of_graph(request.user)
+        said = self._of_graph(request.user, is_recorded)
         if said is None:
             order = _finite_candidates(expected.outputs)
             blamed = Blame(self.subject, self.seed).of_user(way, [each.user for each in group], row, order, sizes)
             return ParityError(f"{where}: {blamed}")
-        culprits = self._culprits(request.user)
+        culprits = self._culprits(request.user, is_recorded)
         shown = ", ".join(f"{tensor.name} {_shown(request.user[tensor.name])}" for tensor in culprits)
         lengths = sizes_in_words(lengths_of(self.ranker, request.user))
         remedy = (
@@ -170,20 +170,20 @@ class Values:
             remedy += f", or, if no request holds such values, say so: Tensor(..., low=, high=) for {names}"
         return ParityError(f"{where} ({shown}): ONNX against torch ({lengths}): {said}; {remedy}")
 
-    def _of_graph(self, user: Arrays) -> str | None:
+    def _of_graph(self, user: Arrays, is_recorded: bool) -> str | None:
         """How far the graph is from the module, for this user alone and without padding."""
         inputs = as_module_takes(self.ranker, user)
         got = real_rows(self.ranker, self.subject.served[WHOLE](inputs), 0, lengths_of(self.ranker, user))
         expected = expected_of_user(self.ranker, user, is_finite=False)
-        return expected.agreement(got, self.subject.referee).disagreement
+        return expected.agreement(got, self.subject.referee, by_size=not is_recorded).disagreement
 
-    def _culprits(self, user: Arrays) -> list[Tensor]:
+    def _culprits(self, user: Arrays, is_recorded: bool) -> list[Tensor]:
         """The inputs whose values are scored wrongly beside plain ones of the others; all open ones if none is."""
         plain = draw_inputs(self.ranker, lengths_of(self.ranker, user), 1, np.random.default_rng(self.seed))
         alone = [
             tensor
             for tensor in self.ranker.inputs
-            if self._of_graph({**plain, tensor.name: user[tensor.name]}) is not None
+            if self._of_graph({**plain, tensor.name: user[tensor.name]}, is_recorded) is not None
         ]
         return alone or [tensor for tensor in self.ranker.inputs if tensor.high is None] or list(self.ranker.inputs)
 
