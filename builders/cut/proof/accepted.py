@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from cleave.builders.cut.proof.plan import SMALL
+from cleave.builders.cut.proof.cases import SMALL
 from cleave.builders.cut.proof.truth import torch_outputs
 from cleave.builders.onnx_graph.random_inputs import SAFEST_HIGH, draw_inputs
 from cleave.builders.spec import Ranker, Tensor

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cleave.builders.cut.proof.expected import Expected, expected_one_by_one
-from cleave.builders.cut.proof.plan import list_user, longest_list
+from cleave.builders.cut.proof.lengths import longest_list
+from cleave.builders.cut.proof.plan_lists import lengths_of_list
 from cleave.builders.cut.proof.users import as_module_takes, draw_user, with_candidates
 from cleave.builders.onnx_graph.random_inputs import AnyArray, Arrays, repeated_for_candidates
 from cleave.builders.spec import Ranker
@@ -19,7 +20,7 @@ class Pool:
 
     def __init__(self, ranker: Ranker, seed: int) -> None:
         self._ranker = ranker
-        self._user = draw_user(ranker, list_user(ranker, longest_list(ranker.candidate_axis)), seed)
+        self._user = draw_user(ranker, lengths_of_list(ranker, longest_list(ranker.candidate_axis)), seed)
         self._scores: dict[int, Expected] = {}
 
     def user(self, order: AnyArray) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable
 
 from cleave.builders.contract.proof import Proof
@@ -41,16 +42,20 @@ def prove(
         UserCodeError: the module fails at sizes within its axes.
         RunError: a graph does.
     """
+    started = time.perf_counter()
     referee = referee or referee_of(cut)
     referee.check_precision()
     subject = subject_of_cut(cut, referee)
     proof = search(subject, seed, budget_s)
     values = Values(subject, seed)
     num_unusual, warnings = values.unusual()
+    warnings += ignored_inputs(subject, seed)
+    num_recorded = values.recorded(recorded)
     return dataclasses.replace(
         proof,
         num_unusual=num_unusual,
-        num_recorded=values.recorded(recorded),
+        num_recorded=num_recorded,
         allowed=subject.referee.most_allowed,
-        warnings=(*warnings, *ignored_inputs(subject, seed)),
+        warnings=warnings,
+        seconds=time.perf_counter() - started,
     )

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from cleave.builders.contract.proof import Proof
-from cleave.builders.cut.proof.plan import Step, plan_of
+from cleave.builders.cut.proof.cases import Step
+from cleave.builders.cut.proof.plan import plan_of
 from cleave.builders.cut.proof.subject import Subject
 from cleave.builders.cut.proof.trial import Trial
 
@@ -43,7 +44,7 @@ def search(
         if watch.passed_s() + watch.expected_s(step) < budget_s:
             watch.time(step, trial)
         else:
-            trial.tally.left_out[step.kind] += 1
+            trial.tally.left_out[str(step)] += 1
     tally = trial.tally
     return Proof(
         num_users=tally.users,

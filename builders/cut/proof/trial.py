@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cleave.builders.cut.proof.blame import Blame
+from cleave.builders.cut.proof.cases import SMALL, CandidateList, Users
 from cleave.builders.cut.proof.expected import Expected, at, expected_of_user
-from cleave.builders.cut.proof.plan import SMALL, CandidateList, Users, bucket_sizes
 from cleave.builders.cut.proof.pool import Pool
 from cleave.builders.cut.proof.subject import USERS_APART, WHOLE, Subject
 from cleave.builders.cut.proof.users import (
     Lengths,
     as_module_takes,
+    bucket_sizes,
     draw_user,
     joined,
     lengths_of,

@@ -109,3 +109,8 @@ def lengths_of(ranker: Ranker, user: Arrays) -> dict[str, int]:
         for place, axis in enumerate(tensor.axes, start=1)
         if isinstance(axis, Axis)
     }
+
+
+def bucket_sizes(ranker: Ranker, users: Sequence[Lengths]) -> dict[str, int]:
+    """The sizes that a client pads these users to, where they share a batch."""
+    return {axis.name: axis.bucket(max(user[axis.name] for user in users)) for axis in ranker.axes}

@@ -14,11 +14,13 @@ import numpy as np
 from cleave.builders.cut.proof.accepted import accepting
 from cleave.builders.cut.proof.agreement import ParityError
 from cleave.builders.cut.proof.blame import Blame
+from cleave.builders.cut.proof.cases import SMALL
 from cleave.builders.cut.proof.expected import Expected, expected_of_user
-from cleave.builders.cut.proof.plan import SMALL, USERS_OF_A_BATCH, bucket_sizes
+from cleave.builders.cut.proof.plan_users import USERS_OF_A_BATCH
 from cleave.builders.cut.proof.subject import USERS_APART, WHOLE, Subject
 from cleave.builders.cut.proof.users import (
     as_module_takes,
+    bucket_sizes,
     joined,
     least_rows,
     lengths_of,

@@ -13,7 +13,8 @@ from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.cut.proof.agreement import Referee
-from cleave.builders.cut.proof.plan import CandidateList, Step, Users, plan_of
+from cleave.builders.cut.proof.cases import CONSTANTS, CandidateList, Step, Users
+from cleave.builders.cut.proof.plan import plan_of
 from cleave.builders.cut.proof.subject import WHOLE, Subject
 from cleave.builders.cut.proof.users import Lengths
 from tests.builders.cut.proof.readers import CANDIDATES, HISTORY
@@ -126,6 +127,6 @@ def test_long_users_are_fewer_in_a_batch() -> None:
     batches = {
         max(sizes["history"] for sizes in step.case.paddings): len(step.case.lengths)
         for step in steps
-        if isinstance(step.case, Users) and step.kind == "around numbers of the graph"
+        if isinstance(step.case, Users) and step.kind == CONSTANTS
     }
     assert batches[HISTORY.max] == 2

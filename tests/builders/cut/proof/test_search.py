@@ -15,7 +15,7 @@ from cleave.builders.cut.proof.agreement import ParityError
 from cleave.builders.cut.proof.prove import prove
 from cleave.builders.cut.proof.search import search
 from cleave.builders.user_code.failure import UserCodeError
-from tests.builders.cut.proof import wrong_axes, wrong_histories, wrong_lists
+from tests.builders.cut.proof import wrong_axes, wrong_histories, wrong_layers, wrong_lists
 from tests.builders.cut.proof.readers import FromFunction, ListFromFunction, ranker_of
 from tests.builders.cut.proof.subjects import subject_of_module
 
@@ -25,14 +25,24 @@ NO_HURRY_S = 300.0
 Make = Callable[[], nn.Module]
 
 WRONG: dict[str, tuple[Make, Callable[[nn.Module], Ranker]]] = {
-    **{name: (make, ranker_of) for name, make in (wrong_histories.WRONG | wrong_lists.WRONG).items()},
+    **{
+        name: (make, ranker_of)
+        for name, make in (wrong_histories.WRONG | wrong_layers.WRONG | wrong_lists.WRONG).items()
+    },
     **{name: (make, wrong_axes.two_histories) for name, make in wrong_axes.WRONG.items()},
     **{name: (make, wrong_axes.with_session) for name, make in wrong_axes.WRONG_REQUESTS.items()},
+    **{name: (make, wrong_axes.with_tags) for name, make in wrong_axes.WRONG_TAGS.items()},
+    **{name: (make, wrong_axes.without_axes) for name, make in wrong_axes.WRONG_PROFILES.items()},
 }
 RIGHT: dict[str, tuple[Make, Callable[[nn.Module], Ranker]]] = {
-    **{name: (make, ranker_of) for name, make in (wrong_histories.RIGHT | wrong_lists.RIGHT).items()},
+    **{
+        name: (make, ranker_of)
+        for name, make in (wrong_histories.RIGHT | wrong_layers.RIGHT | wrong_lists.RIGHT).items()
+    },
     **{name: (make, wrong_axes.two_histories) for name, make in wrong_axes.RIGHT.items()},
     **{name: (make, wrong_axes.with_session) for name, make in wrong_axes.RIGHT_REQUESTS.items()},
+    **{name: (make, wrong_axes.with_tags) for name, make in wrong_axes.RIGHT_TAGS.items()},
+    **{name: (make, wrong_axes.without_axes) for name, make in wrong_axes.RIGHT_PROFILES.items()},
 }
 
 
@@ -51,7 +61,7 @@ def test_what_serving_breaks_is_refused(name: str) -> None:
 def test_what_serving_keeps_is_not_refused(name: str) -> None:
     proof = searched(*RIGHT[name])
     assert proof.left_out == {}
-    assert proof.largest["history"] == 200
+    assert proof.largest.get("history", 200) == 200
     assert proof.largest["candidates"] == 300
 
 
@@ -102,7 +112,7 @@ def test_the_message_names_another_user_of_the_batch() -> None:
 
 def test_a_size_that_the_module_cannot_take_is_named() -> None:
     with pytest.raises(
-        UserCodeError, match=r"wrong_histories.py:\d+: IndexError: .*called with history_items int64 \[1, 12\d\]"
+        UserCodeError, match=r"wrong_layers.py:\d+: IndexError: .*called with history_items int64 \[1, 1\d\d\]"
     ):
         searched(*WRONG["ShortTable"])
 

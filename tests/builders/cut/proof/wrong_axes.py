@@ -7,9 +7,10 @@ from torch import Tensor as Values
 from torch import nn
 
 from cleave.builders import Axis, Ranker, Tensor
-from tests.builders.cut.proof.readers import CANDIDATES, HISTORY, NUM_ITEMS, Reader, dot, masked_mean
+from tests.builders.cut.proof.readers import CANDIDATES, HISTORY, NUM_ITEMS, WIDTH, Reader, dot, masked_mean
 
 LIKES = Axis("likes", min=1, opt=16, max=150)
+TAGS = Axis("tags", min=1, opt=4, max=40)
 RECENT = Axis("recent", min=1, opt=16, max=100)
 
 
@@ -121,7 +122,80 @@ def with_session(module: nn.Module) -> Ranker:
     )
 
 
+class Tagged(Reader):
+    """Every candidate has tags, whose number varies; all candidates of a list have room for as many."""
+
+    def forward(self, history_items: Values, candidate_tags: Values) -> Values:
+        rows = self.items(candidate_tags)
+        read = self.read_tags(candidate_tags.flatten(0, 1), rows.flatten(0, 1)).reshape(*rows.shape[:2], WIDTH)
+        user = self.user_of(history_items, self.items(history_items))
+        return dot(torch.tanh(self.mix(user)), read)
+
+    def read_tags(self, ids: Values, rows: Values) -> Values:
+        return masked_mean(rows, ids != 0)
+
+
+class MeanOfTags(Tagged):
+    def read_tags(self, ids: Values, rows: Values) -> Values:
+        return rows.mean(1)
+
+
+class LastTag(Tagged):
+    def read_tags(self, ids: Values, rows: Values) -> Values:
+        return rows[:, -1]
+
+
+def with_tags(module: nn.Module) -> Ranker:
+    return Ranker(
+        name="tags",
+        module=module,
+        user=(Tensor("history_items", "int64", (HISTORY,), high=NUM_ITEMS),),
+        candidate=(Tensor("candidate_tags", "int64", (CANDIDATES, TAGS), high=NUM_ITEMS),),
+        output=(Tensor("scores", "float32", (CANDIDATES,)),),
+    )
+
+
+class Profile(nn.Module):
+    """A user without any axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH)
+
+    def forward(self, profile: Values, candidate_items: Values) -> Values:
+        return dot(self.user_of(profile), self.items(candidate_items))
+
+    def user_of(self, profile: Values) -> Values:
+        return torch.tanh(profile)
+
+
+class ProfileOfBatch(Profile):
+    def user_of(self, profile: Values) -> Values:
+        return torch.tanh(profile - profile.mean(0, keepdim=True))
+
+
+class ProfileOfFirst(Profile):
+    """Everybody is scored as the first of the batch."""
+
+    def user_of(self, profile: Values) -> Values:
+        return profile[:1].expand(len(profile), -1)
+
+
+def without_axes(module: nn.Module) -> Ranker:
+    return Ranker(
+        name="profile",
+        module=module,
+        user=(Tensor("profile", "float32", (WIDTH,)),),
+        candidate=(Tensor("candidate_items", "int64", (CANDIDATES,), high=NUM_ITEMS),),
+        output=(Tensor("scores", "float32", (CANDIDATES,)),),
+    )
+
+
 WRONG = {kind.__name__: kind for kind in (ShareOfLikes, Interplay, CrossAttention, Longer)}
 RIGHT = {kind.__name__: kind for kind in (TwoHistories, MaskedCrossAttention, LongerByEvents)}
 WRONG_REQUESTS = {kind.__name__: kind for kind in (MeanOfSession, LastOfSession)}
 RIGHT_REQUESTS = {kind.__name__: kind for kind in (Session,)}
+WRONG_TAGS = {kind.__name__: kind for kind in (MeanOfTags, LastTag)}
+RIGHT_TAGS = {kind.__name__: kind for kind in (Tagged,)}
+WRONG_PROFILES = {kind.__name__: kind for kind in (ProfileOfBatch, ProfileOfFirst)}
+RIGHT_PROFILES = {kind.__name__: kind for kind in (Profile,)}
