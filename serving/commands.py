@@ -77,7 +77,11 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         help="keep summaries in this Valkey: redis://[user:password@]host:port/db, rediss:// for TLS, redis+cluster:// "
         "for a cluster, unix:///path; or `none` (default: $CLEAVE_STORE, or one that runs as long as this command)",
     )
-    store.add_argument("--store-size", metavar="N", help="memory of the default store, as 512mb (default: 1gb)")
+    store.add_argument(
+        "--store-size",
+        metavar="N",
+        help="memory of the default store, as 512mb (default: 1gb); too little for one summary is refused",
+    )
     store.add_argument(
         "--store-dir", type=Path, metavar="DIR", help="let the default store keep its data here from run to run"
     )
@@ -97,12 +101,12 @@ def _serve(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
     models = [model for name in names for model in models_of(repository, name, options.config_name, options.size)]
-    cached = any(model.endswith(SUMMARY_CACHE) for model in models)
+    caches = [model for model in models if model.endswith(SUMMARY_CACHE)]
     log = None if options.exec else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     # Both, as a shell starts what it runs in the background with SIGINT ignored.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _store(options, cached) as store:
+        with _store(options, repository, caches) as store:
             server = TritonServer(
                 repository,
                 models,
@@ -118,7 +122,7 @@ def _serve(options: argparse.Namespace) -> int:
                 server.become()
             with server:
                 _announce(server, names)
-                if cached:
+                if caches:
                     print(f"store: {store}", flush=True)
                 return _wait(server, store, options.verbose)
     except KeyboardInterrupt:
@@ -163,9 +167,10 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if reason is None else EXIT_UNFIT
 
 
-def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedStore:
-    """Where the server keeps summaries, not started yet; `cached` says whether it has any to keep."""
-    from cleave.serving.store.embedded import NamedStore, default_store  # noqa: PLC0415 - loads the client
+def _store(options: argparse.Namespace, repository: Path, caches: list[str]) -> EmbeddedStore | NamedStore:
+    """Where the server keeps the summaries of these caches, not started yet."""
+    from cleave.serving.store.embedded import EmbeddedStore, NamedStore, default_store  # noqa: PLC0415 - loads the client
+    from cleave.serving.store.room import check_room  # noqa: PLC0415
 
     url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.exec else None)
     for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):
@@ -174,7 +179,12 @@ def _store(options: argparse.Namespace, cached: bool) -> EmbeddedStore | NamedSt
             raise ServingError(f"{flag}: only for the default store, got {got}; leave one of them out")
     if url is not None:
         return NamedStore("" if url == "none" else url)
-    return default_store(options.store_size, options.store_dir) if cached else NamedStore("")
+    if not caches:
+        return NamedStore("")
+    store = default_store(options.store_size, options.store_dir)
+    if isinstance(store, EmbeddedStore):
+        check_room(store.size, repository, caches)
+    return store
 
 
 def _variables(store: EmbeddedStore | NamedStore, max_age_s: float | None) -> dict[str, str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from cleave.builders.names import USER_ID
+from cleave.builders.names import FORGET, USER_ID
 from cleave.serving.arrays import Arrays
 from cleave.serving.errors import InputError, RequestFailedError, ServingError
 from cleave.serving.store.url import check_url, connection_from_url
@@ -18,12 +18,13 @@ from cleave.serving.summary.policy import Encode, SummaryPolicy
 from cleave.serving.summary.request import (
     Lookup,
     Summary,
+    flag_from_parameters,
     lookups_from_inputs,
     outputs_from_summaries,
     user_ids_from_inputs,
 )
 from cleave.serving.summary.settings import CacheSettings
-from cleave.serving.summary.store import TIMEOUT_S, NoStore, SummaryStore
+from cleave.serving.summary.store import TIMEOUT_S, NoStore, StoreError, SummaryStore
 
 MAX_ENCODINGS = 64
 """Calls of the encoder at a time; each holds a thread, which waits."""
@@ -43,8 +44,8 @@ class CacheRequest:
 
     inputs: Arrays
     reply: Callable[[CacheAnswer], None]
-    forget: bool = False
-    """Delete what is kept of the users, and answer without outputs."""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    """`forget`: delete what is kept of the users, and answer without outputs."""
 
 
 class SummaryCache:
@@ -84,7 +85,7 @@ class SummaryCache:
         lookups: list[tuple[CacheRequest, list[Lookup]]] = []
         for request in requests:
             try:
-                if request.forget:
+                if flag_from_parameters(request.parameters, FORGET):
                     self._loop.call_soon_threadsafe(self._start, request, self._forgotten(_users(request)))
                 else:
                     # Digests are made on this thread, where no other request waits for them.
@@ -127,8 +128,17 @@ class SummaryCache:
         return outputs_from_summaries(await answer, self._settings.summary_format)
 
     async def _forgotten(self, user_ids: Sequence[bytes]) -> CacheAnswer:
+        """Of every user, whatever fails for another."""
+        failed = []
         for user_id in user_ids:
-            await self._policy.forget(user_id)
+            try:
+                await self._policy.forget(user_id)
+            except StoreError as error:
+                failed.append(error)
+        if failed:
+            raise StoreError(
+                f"{len(user_ids) - len(failed)} of {len(user_ids)} users deleted: {'; '.join(map(str, failed))}"
+            )
         return {}
 
     async def _publish_regularly(self) -> None:

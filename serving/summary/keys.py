@@ -26,9 +26,9 @@ class Keys:
         """The summary of a user by a build, of which `build` is the hexadecimal name."""
         return b"cleave:%b:summary:%b:%b:user:%b" % (self.ranker.encode(), build, _slot(user_id), user_id)
 
-    def forgotten(self, user_id: bytes) -> bytes:
-        """The mark of the last time the user was forgotten, on the node that has the user's summaries."""
-        return b"cleave:%b:forgotten:%b" % (self.ranker.encode(), _slot(user_id))
+    def permit(self, user_id: bytes) -> bytes:
+        """The permit to keep a summary of the user by whatever build, on the node that has the user's summaries."""
+        return b"cleave:%b:permit:%b" % (self.ranker.encode(), _slot(user_id))
 
     def of_digest(self, digest: bytes) -> bytes:
         """The summary of a history whose user has no id."""
@@ -46,8 +46,13 @@ class Keys:
         return b"cleave:%b:builds" % self.ranker.encode()
 
 
+def shown(user_id: bytes) -> str:
+    """The user as errors say it."""
+    return repr(user_id.decode(errors="backslashreplace"))
+
+
 def _slot(user_id: bytes) -> bytes:
-    """Keys with this in them are on one node of a cluster; not the id itself, which a mark must not keep."""
+    """Keys with this in them are on one node of a cluster; not the id itself, which a permit must not keep."""
     return b"{%b}" % hashlib.blake2b(user_id, digest_size=16).hexdigest().encode()
 
 

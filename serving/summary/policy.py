@@ -16,7 +16,7 @@ from cleave.serving.arrays import Arrays
 from cleave.serving.errors import InputError, RequestFailedError, ServingError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
 from cleave.serving.summary.request import Lookup, Summary
-from cleave.serving.summary.store import Mark
+from cleave.serving.summary.store import Permit
 from cleave.serving.summary.user_inputs import UserInputs
 from cleave.serving.summary.wire_format import KeptSummary
 
@@ -44,8 +44,8 @@ class Store(Protocol):
     """Where summaries are kept; see `SummaryStore`."""
 
     async def get(self, key: bytes) -> KeptSummary | Absence: ...
-    async def mark(self, user_id: bytes) -> Mark | None: ...
-    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool: ...
+    async def permit(self, user_id: bytes) -> Permit | None: ...
+    async def put(self, key: bytes, kept: KeptSummary, permit: Permit | None = None) -> bool: ...
     async def forget(self, user_id: bytes) -> None: ...
 
 
@@ -61,7 +61,7 @@ class _Flight:
 
     lookup: Lookup
     landed: asyncio.Future[SummaryOrError]
-    mark: Mark | None = None
+    permit: Permit | None = None
 
     @property
     def identity(self) -> tuple[bytes, bytes | None]:
@@ -170,7 +170,7 @@ class SummaryPolicy:
                     alike[_shapes(flight.lookup)].append((flight, answer))
                 else:
                     self._land(flight, answer)
-            await asyncio.gather(*(self._mark(flight) for group in alike.values() for flight, _ in group))
+            await asyncio.gather(*(self._permit(flight) for group in alike.values() for flight, _ in group))
             await asyncio.gather(*(self._encode_batch(batch) for group in alike.values() for batch in self._cut(group)))
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
@@ -179,10 +179,10 @@ class SummaryPolicy:
                     flight, RequestFailedError(f"summary cache: {type(error).__name__}: {error}; see the server's log")
                 )
 
-    async def _mark(self, flight: _Flight) -> None:
+    async def _permit(self, flight: _Flight) -> None:
         """Once, before anything is encoded: a user may be forgotten at any time from here on."""
         if flight.lookup.user_id:
-            flight.mark = await self._store.mark(flight.lookup.user_id)
+            flight.permit = await self._store.permit(flight.lookup.user_id)
 
     def _land(self, flight: _Flight, answer: SummaryOrError) -> None:
         if not flight.landed.done():
@@ -245,8 +245,8 @@ class SummaryPolicy:
     async def _keep(self, flight: _Flight, status: Status, tensors: Arrays, now: float) -> None:
         """Kept before it is answered, so that whoever saw the answer finds it."""
         lookup = flight.lookup
-        if lookup.digest is not None and (flight.mark is not None or not lookup.user_id):
-            await self._store.put(lookup.key, KeptSummary(tensors, lookup.digest, now), flight.mark)
+        if lookup.digest is not None and (flight.permit is not None or not lookup.user_id):
+            await self._store.put(lookup.key, KeptSummary(tensors, lookup.digest, now), flight.permit)
         self._land(flight, Summary(tensors, status, 0.0))
 
     async def _padded_alike(self, lookups: Sequence[Lookup], summaries: Sequence[Summary]) -> list[Summary]:

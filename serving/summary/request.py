@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from cleave.builders.names import SUMMARY_STATUS, USER_ID, Status
 from cleave.serving.arrays import Array, Arrays
 from cleave.serving.errors import InputError
-from cleave.serving.summary.keys import Keys
+from cleave.serving.summary.keys import Keys, shown
 from cleave.serving.summary.summary_format import SummaryFormat
 from cleave.serving.summary.user_inputs import UserInputs
 
@@ -33,7 +33,7 @@ class Lookup:
     @property
     def user(self) -> str:
         """The user as errors say it."""
-        return repr(self.user_id.decode(errors="backslashreplace"))
+        return shown(self.user_id)
 
     @property
     def by(self) -> str:
@@ -90,6 +90,20 @@ def user_ids_from_inputs(inputs: Arrays) -> list[bytes]:
                 f"input {USER_ID!r}: expected at most {MAX_USER_ID_BYTES} bytes, got {len(user_id)}; send a shorter id"
             )
     return ids
+
+
+def flag_from_parameters(parameters: Mapping[str, object], name: str) -> bool:
+    """A parameter of a request that is true or false; one that is not there is false.
+
+    Raises:
+        InputError: it is something else, of which nobody knows what was meant.
+    """
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise InputError(
+            f"parameter {name!r}: expected true or false, got {value!r}; send a bool parameter, or leave it out"
+        )
+    return value
 
 
 def _lookup(user_id: bytes, inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> Lookup:

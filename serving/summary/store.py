@@ -7,7 +7,7 @@ import functools
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from valkey.exceptions import ResponseError, ValkeyClusterException
 from cleave.builders.names import MISS, OFF, STORE_ERROR, Absence
 from cleave.serving.errors import ServingError
 from cleave.serving.store.url import FAILURES
-from cleave.serving.summary.keys import Keys
+from cleave.serving.summary.keys import Keys, shown
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
 from cleave.serving.summary.summary_format import SummaryFormat
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
@@ -34,15 +34,27 @@ TIMEOUT_S = 0.25
 MAX_COMMANDS = 16
 """Commands at a time; each holds a thread and a connection. With asyncio a summary of 3 MiB would take 1 ms longer."""
 
-FORGOTTEN_S = 600
-"""How long a mark of a forgotten user is there: longer than any request."""
+PERMIT_S = 600
+"""How long a permit is valid after it was last given: longer than any request."""
+
+_PERMIT = """
+local value = redis.call('GET', KEYS[1])
+if not value then
+    value = ARGV[1]
+    redis.call('SET', KEYS[1], value, 'EX', ARGV[2])
+else
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+return value
+"""
+"""The permit of a user, made if there is none: all who encode the user at the same time share it."""
 
 _KEEP = """
-if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """
-"""Keep a summary unless its user was forgotten since the mark was read."""
+"""Keep a summary unless its user was forgotten since the permit was given."""
 
 _DISPENSABLE = ("get", "sadd", "set", "eval")
 """Commands that are not even tried while the store is left alone."""
@@ -53,8 +65,11 @@ class StoreError(ServingError):
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Changes when a user is forgotten: `value` is what was at `key` before the user's history was encoded."""
+class Permit:
+    """Allows summaries of a user to be kept while `value` is what is at `key`; it is deleted to forget the user.
+
+    What forbids is an absence, because a deletion needs no memory: a full store refuses to write a mark.
+    """
 
     key: bytes
     value: bytes
@@ -66,10 +81,10 @@ class NoStore:
     async def get(self, key: bytes) -> Absence:
         return OFF
 
-    async def mark(self, user_id: bytes) -> Mark | None:
+    async def permit(self, user_id: bytes) -> Permit | None:
         return None
 
-    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
+    async def put(self, key: bytes, kept: KeptSummary, permit: Permit | None = None) -> bool:
         return False
 
     async def forget(self, user_id: bytes) -> None:
@@ -123,24 +138,24 @@ class SummaryStore:
         except UnusableValueError as error:
             return error.flaw
 
-    async def mark(self, user_id: bytes) -> Mark | None:
-        """What `put` must find unchanged; None if the store cannot say."""
-        key = self._keys.forgotten(user_id)
+    async def permit(self, user_id: bytes) -> Permit | None:
+        """What `put` must find unchanged; None if the store cannot give it, and then it could keep no summary."""
+        key = self._keys.permit(user_id)
         try:
-            return Mark(key, await self._ask("get", key) or b"")
+            return Permit(key, await self._ask("eval", _PERMIT, 1, key, secrets.token_bytes(8), PERMIT_S))
         except StoreError:
             return None
 
-    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
-        """Keep a summary, but not of a user who was forgotten since `mark` was read; whether that was done."""
+    async def put(self, key: bytes, kept: KeptSummary, permit: Permit | None = None) -> bool:
+        """Keep a summary, but not of a user who was forgotten since `permit` was given; whether that was done."""
         value = value_from_kept(kept, self._keys.build)
         try:
             # Said with every summary: the store may have lost it since.
             await self._ask("sadd", self._keys.builds, self._keys.build.hex())
-            if mark is None:
+            if permit is None:
                 done = await self._ask("set", key, value, ex=KEPT_S)
             else:
-                done = await self._ask("eval", _KEEP, 2, key, mark.key, mark.value, value, KEPT_S)
+                done = await self._ask("eval", _KEEP, 2, key, permit.key, permit.value, value, KEPT_S)
         except StoreError:
             return False
         if done:
@@ -148,19 +163,41 @@ class SummaryStore:
         return bool(done)
 
     async def forget(self, user_id: bytes) -> None:
-        """Delete what is kept of a user: events first, of which a summary could be made again, then summaries by
-        whatever build. What is being encoded now, by whatever process, is not kept afterwards.
+        """Delete what is kept of a user: the permit first, so that what is being encoded now, by whatever process, is
+        not kept afterwards; then events, of which a summary could be made again; then summaries by whatever build.
+
+        All of it is tried, whatever fails, by commands that need no memory.
 
         Raises:
-            StoreError: something may still be kept.
+            StoreError: something may still be kept; says what, and what was deleted.
         """
-        await self._ask("setex", self._keys.forgotten(user_id), FORGOTTEN_S, secrets.token_bytes(8))
         refresh = self._keys.refresh
-        await self._ask("delete", refresh.history(user_id))
-        for users in (refresh.due, refresh.encoded):
-            await self._ask("zrem", users, user_id)
-        builds = {self._keys.build.hex().encode(), *await self._ask("smembers", self._keys.builds)}
-        for build in builds:
+        steps: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+            ("the permit to keep what is being encoded", lambda: self._ask("delete", self._keys.permit(user_id))),
+            ("events", lambda: self._ask("delete", refresh.history(user_id))),
+            ("times of refreshing", lambda: self._ask("zrem", refresh.due, user_id)),
+            ("times of refreshing", lambda: self._ask("zrem", refresh.encoded, user_id)),
+            ("summaries", lambda: self._delete_summaries(user_id)),
+        ]
+        failed: dict[str, StoreError] = {}
+        for what, delete in steps:
+            try:
+                await delete()
+            except StoreError as error:
+                failed.setdefault(what, error)
+        if failed:
+            done = dict.fromkeys(what for what, _ in steps if what not in failed)
+            raise StoreError(
+                f"user {shown(user_id)}: expected all that is kept of the user to be deleted, got "
+                f"{', '.join(done) or 'nothing'} deleted, and not {', '.join(failed)}, which may still be kept "
+                f"({next(iter(failed.values()))}); ask again"
+            )
+
+    async def _delete_summaries(self, user_id: bytes) -> None:
+        """This build's first, which can be named even if the store does not say what others there were."""
+        own = self._keys.build.hex().encode()
+        await self._ask("delete", self._keys.of_user_and_build(user_id, own))
+        for build in await self._ask("smembers", self._keys.builds):
             await self._ask("delete", self._keys.of_user_and_build(user_id, build))
 
     async def close(self) -> None:

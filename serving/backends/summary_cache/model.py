@@ -10,7 +10,6 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from cleave.builders.contract.errors import ContractError
-from cleave.builders.names import FORGET
 from cleave.serving.arrays import Arrays
 from cleave.serving.errors import InputError, RequestFailedError, ServingError
 from cleave.serving.server.served_folder import built_version
@@ -42,7 +41,7 @@ class TritonPythonModel:
     def request(self, request: Any) -> CacheRequest:
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         reply = functools.partial(self.reply, request.get_response_sender(), request.requested_output_names())
-        return CacheRequest(inputs, reply, bool(json.loads(request.parameters()).get(FORGET)))
+        return CacheRequest(inputs, reply, json.loads(request.parameters()))
 
     def reply(self, sender: Any, names: list[str], answer: CacheAnswer) -> None:
         if isinstance(answer, ServingError):

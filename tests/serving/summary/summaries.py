@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ from cleave.builders.names import Absence
 from cleave.serving.errors import InputError
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.request import Lookup, lookups_from_inputs
-from cleave.serving.summary.store import Mark, StoreError
+from cleave.serving.summary.store import Permit, StoreError
 from cleave.serving.summary.summary_format import SummaryFormat, TensorFormat
 from cleave.serving.summary.user_inputs import PaddedAxis, UserInput, UserInputs
 from cleave.serving.summary.wire_format import KeptSummary, UnusableValueError, kept_from_value, value_from_kept
@@ -96,7 +96,8 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
-        self.num_forgotten: Counter[bytes] = Counter()
+        self.permits: dict[bytes, bytes] = {}
+        self.numbers = itertools.count()
         self.reads = self.writes = True
         self.build = BUILD
 
@@ -119,13 +120,15 @@ class FakeStore:
         except UnusableValueError as error:
             return error.flaw
 
-    async def mark(self, user_id: bytes) -> Mark | None:
+    async def permit(self, user_id: bytes) -> Permit | None:
         await asyncio.sleep(0)
-        return Mark(user_id, b"%d" % self.num_forgotten[user_id]) if self.reads else None
+        if not self.up:
+            return None
+        return Permit(user_id, self.permits.setdefault(user_id, b"%d" % next(self.numbers)))
 
-    async def put(self, key: bytes, kept: KeptSummary, mark: Mark | None = None) -> bool:
+    async def put(self, key: bytes, kept: KeptSummary, permit: Permit | None = None) -> bool:
         await asyncio.sleep(0)
-        forgotten = mark is not None and mark.value != b"%d" % self.num_forgotten[mark.key]
+        forgotten = permit is not None and permit.value != self.permits.get(permit.key)
         if not self.writes or forgotten:
             return False
         self.values[key] = value_from_kept(kept, self.build)
@@ -135,7 +138,7 @@ class FakeStore:
         await asyncio.sleep(0)
         if not self.up:
             raise StoreError("store: down")
-        self.num_forgotten[user_id] += 1
+        self.permits.pop(user_id, None)
         for build in (BUILD, OTHER_BUILD):
             self.values.pop(Keys("toy", build).of_user(user_id), None)
 

@@ -238,7 +238,7 @@ def test_what_cannot_be_deleted_is_said(client: RankerClient, store: EmbeddedSto
     client.warm(user, history(1))
     os.kill(store.pid, signal.SIGKILL)
     try:
-        with pytest.raises(UnavailableError, match="store: setex: "):
+        with pytest.raises(UnavailableError, match=r"got nothing deleted, and not .*store: delete: "):
             client.forget(user)
     finally:
         wait_until(store.revive)
@@ -264,8 +264,7 @@ def test_the_metrics_say_what_happened(server: TritonServer, client: RankerClien
     before = settled(counts)
     client.warm(user, history(1, 2))
     client.warm(user, history(1, 2))
-    # Each looks for a summary, and the first for a mark that the user was forgotten.
-    expected = {"miss": 1, "hit": 1, "encoded": 1, "encodings": 1, "gets": 3, "ages": 2}
+    expected = {"miss": 1, "hit": 1, "encoded": 1, "encodings": 1, "gets": 2, "ages": 2}
     after = settled(counts)
     assert {name: after[name] - before[name] for name in expected} == expected
     assert after["read"] - before["read"] == after["written"] - before["written"] > 0

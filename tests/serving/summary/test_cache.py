@@ -40,11 +40,11 @@ class Caller:
         self.cache = SummaryCache(settings, encode, publish)
         self.store = self.cache._policy._store = FakeStore()
 
-    def ask(self, user_id: str = "", visits: list[int] | None = None, forget: bool = False) -> CacheAnswer:
+    def ask(self, user_id: str = "", visits: list[int] | None = None, **parameters: object) -> CacheAnswer:
         inputs: Arrays = {"user_id": np.array([[user_id.encode()]], object)} if user_id else {}
         if visits is not None:
             inputs |= {name: array[np.newaxis] for name, array in history(visits).items()}
-        self.cache.submit([CacheRequest(inputs, self.answers.put, forget)])
+        self.cache.submit([CacheRequest(inputs, self.answers.put, parameters)])
         return self.answers.get(timeout=PATIENCE_S)
 
 
@@ -80,7 +80,18 @@ def test_forgetting(caller: Caller) -> None:
     assert isinstance(missing, InputError)
     assert str(missing) == "input 'user_id': expected the user to forget, got none; send the user's id"
     caller.store.up = False
-    assert isinstance(caller.ask("ann", forget=True), StoreError)
+    failed = caller.ask("ann", forget=True)
+    assert isinstance(failed, StoreError)
+    assert str(failed).startswith("0 of 1 users deleted: ")
+
+
+@pytest.mark.parametrize("value", ["true", "false", "", 1, 0, 1.0, None])
+def test_a_parameter_that_is_neither_true_nor_false_is_refused(caller: Caller, value: object) -> None:
+    caller.ask("ann", [1])
+    refused = caller.ask("ann", forget=value)
+    assert isinstance(refused, InputError)
+    assert str(refused).startswith(f"parameter 'forget': expected true or false, got {value!r}; ")
+    assert isinstance(caller.ask("ann", forget=False), dict), "the user is still known"
 
 
 def test_what_was_submitted_is_answered_and_counted_before_the_end(

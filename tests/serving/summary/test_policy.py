@@ -11,7 +11,7 @@ from cleave.serving.errors import InputError, RequestFailedError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODED, LOOKUPS, Recorder
 from cleave.serving.summary.policy import SummaryNotFoundError, SummaryPolicy
 from cleave.serving.summary.request import Lookup, Summary
-from cleave.serving.summary.store import Mark, StoreError
+from cleave.serving.summary.store import Permit, StoreError
 from cleave.serving.summary.wire_format import KeptSummary
 from tests.serving.summary.summaries import BAD_VISIT, USER_INPUTS, FakeClock, FakeEncoder, FakeStore, lookup, sums
 
@@ -290,10 +290,10 @@ async def test_what_was_being_kept_when_a_user_was_forgotten_is_deleted(world: W
     keeping, kept = asyncio.Event(), asyncio.Event()
 
     class SlowStore(FakeStore):
-        async def put(self, key: bytes, summary: KeptSummary, mark: Mark | None = None) -> bool:
+        async def put(self, key: bytes, summary: KeptSummary, permit: Permit | None = None) -> bool:
             keeping.set()
             await kept.wait()
-            return await super().put(key, summary, mark)
+            return await super().put(key, summary, permit)
 
     store = SlowStore()
     policy = SummaryPolicy(store, world.encoder, USER_INPUTS, Recorder(), max_age_s=1, max_batch_size=1)

@@ -22,7 +22,7 @@ import valkey.asyncio
 from cleave.serving.store.url import connection_from_url
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
-from cleave.serving.summary.store import FORGOTTEN_S, KEPT_S, TIMEOUT_S, StoreError, SummaryStore
+from cleave.serving.summary.store import KEPT_S, PERMIT_S, TIMEOUT_S, StoreError, SummaryStore
 from cleave.serving.summary.wire_format import KeptSummary
 from tests.serving.summary.summaries import (
     BUILD,
@@ -121,7 +121,7 @@ async def test_nothing_is_left_of_a_forgotten_user_by_any_build(server: Server) 
 async def test_what_was_encoded_while_a_user_was_forgotten_is_not_kept(server: Server) -> None:
     key = KEYS.of_user(b"ann")
     async with opened(server.url) as (store, recorder, _), opened(server.url, OTHER_BUILD) as (other, _, _):
-        before = await store.mark(b"ann")
+        before = await store.permit(b"ann")
         assert await store.put(key, KEPT, before)
         await other.forget(b"ann")
         recorder.drain()
@@ -130,10 +130,60 @@ async def test_what_was_encoded_while_a_user_was_forgotten_is_not_kept(server: S
         assert await store.get(key) == "miss"
         await store.forget(b"ann")
         assert not await store.put(key, KEPT, before)
-        assert await store.put(key, KEPT, await store.mark(b"ann"))
+        assert await store.put(key, KEPT, await store.permit(b"ann"))
         assert is_kept(await store.get(key))
     assert KEPT_S - 10 < server.client.ttl(key) <= KEPT_S
-    assert 0 < server.client.ttl(KEYS.forgotten(b"ann")) <= FORGOTTEN_S
+    assert 0 < server.client.ttl(KEYS.permit(b"ann")) <= PERMIT_S
+
+
+async def test_all_who_encode_a_user_at_the_same_time_may_keep_it(server: Server) -> None:
+    key = KEYS.of_user(b"ann")
+    async with opened(server.url) as (store, _, _), opened(server.url, OTHER_BUILD) as (other, _, _):
+        permits = [await store.permit(b"ann"), await other.permit(b"ann")]
+        assert permits[0] == permits[1] != await store.permit(b"bob")
+        server.client.expire(KEYS.permit(b"ann"), 1)
+        assert await store.permit(b"ann") == permits[0]
+        assert server.client.ttl(KEYS.permit(b"ann")) > PERMIT_S - 10, "valid for as long as a new one"
+        server.client.delete(KEYS.permit(b"ann"))  # as a store does that is short of memory
+        assert not await store.put(key, KEPT, permits[0])
+
+
+async def test_a_user_is_forgotten_by_a_full_store(server: Server) -> None:
+    """With Valkey's default policy, which evicts nothing: whatever needs memory is refused then."""
+    key = KEYS.of_user(b"ann")
+    async with opened(server.url) as (store, _, _):
+        permit = await store.permit(b"ann")
+        assert await store.put(key, KEPT, permit)
+        server.client.zadd(KEYS.refresh.history(b"ann"), {"an event": 1})
+        server.client.config_set("maxmemory", 1)
+        assert await store.permit(b"bob") is None
+        await store.forget(b"ann")
+        assert await store.get(key) == "miss"
+        assert not server.client.exists(KEYS.refresh.history(b"ann"))
+        server.client.config_set("maxmemory", 0)
+        assert not await store.put(key, KEPT, permit), "it was encoded before the user was forgotten"
+
+
+async def test_what_was_not_deleted_is_said(server: Server) -> None:
+    key, history_key = KEYS.of_user(b"ann"), KEYS.refresh.history(b"ann")
+    async with opened(server.url) as (store, _, _):
+        assert await store.put(key, KEPT, await store.permit(b"ann"))
+        server.client.zadd(history_key, {"an event": 1})
+        server.client.delete(KEYS.builds)
+        server.client.set(KEYS.builds, "of another program")
+        with pytest.raises(StoreError) as failed:
+            await store.forget(b"ann")
+        assert await store.get(key) == "miss", "of this build, whatever others there were"
+        assert not server.client.exists(history_key)
+        server.client.replicaof("127.0.0.1", 1)
+        with pytest.raises(
+            StoreError, match=r"got nothing deleted, and not .*, events, .*, summaries, .*read only replica"
+        ):
+            await store.forget(b"ann")
+    assert str(failed.value).startswith(
+        "user 'ann': expected all that is kept of the user to be deleted, got the permit to keep what is being "
+        "encoded, events, times of refreshing deleted, and not summaries, which may still be kept (store: smembers: "
+    )
 
 
 async def test_nothing_is_kept_forever(server: Server) -> None:
@@ -164,10 +214,11 @@ async def test_a_killed_store_is_an_absence_and_comes_back(server: Server) -> No
         server.kill()
         assert await store.get(b"ann") == "store_error"
         assert not await store.put(b"ann", KEPT)
-        with pytest.raises(StoreError, match=r"store: setex: .*; see that it runs and can be reached"):
+        with pytest.raises(StoreError, match=r"got nothing deleted, .*; see that it runs .*ask again"):
             await store.forget(b"ann")
         sums, _ = recorder.drain()
-        assert sums == {(STORE_ERRORS, ("get",)): 1, (STORE_ERRORS, ("setex",)): 1}, "left alone after the first"
+        assert sums[STORE_ERRORS, ("get",)] == 1, "left alone after the first"
+        assert {command for _, (command,) in sums} == {"get", "delete", "zrem"}
         server.restart()
         assert await store.get(b"ann") == "store_error"
         clock.now += 2
@@ -269,11 +320,11 @@ async def test_a_cluster_may_go_away_and_come_back(tmp_path: Path) -> None:
         _wait_for_cluster(server)
         async with opened(f"redis+cluster://127.0.0.1:{server.port}") as (store, _, clock):
             for user in range(20):
-                key, mark = KEYS.of_user(b"user %d" % user), await store.mark(b"user %d" % user)
-                assert await store.put(key, KEPT, mark)
+                key, permit = KEYS.of_user(b"user %d" % user), await store.permit(b"user %d" % user)
+                assert await store.put(key, KEPT, permit)
                 assert is_kept(await store.get(key))
                 await store.forget(b"user %d" % user)
-                assert not await store.put(key, KEPT, mark)
+                assert not await store.put(key, KEPT, permit)
             server.kill()
             for _ in range(3):
                 assert await store.get(b"user 0") == "store_error"
