@@ -12,6 +12,7 @@ import cleave.builders.commands
 import cleave.builders.training.commands
 import cleave.builders.training.rank_command
 import cleave.perf.commands
+import cleave.perf.reliability_commands
 import cleave.serving.commands
 from cleave import DISTRIBUTION
 from cleave.builders.errors import BuilderError, CheckError
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         cleave.serving.commands,
         cleave.builders.training.rank_command,
         cleave.perf.commands,
+        cleave.perf.reliability_commands,
     ):
         place.add_commands(commands)
     return top

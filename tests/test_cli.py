@@ -31,6 +31,7 @@ OPTIONS = {
     "--out",
     "verify": "name --size --target --repository --url --json",
     "demo": "name --user --top --rounds --candidates --data",
+    "soak": "--minutes --requests --seed --out",
 }
 """Every command with all that it takes, but for --help."""
 
