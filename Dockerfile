@@ -2,18 +2,29 @@
 # The server: `gpu` on NVIDIA's Triton with TensorRT, `cpu` on the Triton of the wheel nvidia-pytriton.
 #
 #     docker build --target gpu --tag cleave:gpu .      # or, with store and dashboard: deploy/compose.yaml
+#     make image                                        # `cpu`, by docker, podman or buildah
 #
-# What is pinned for the server is pinned here and nowhere else.
+# What is pinned for the server is pinned here, and for `cpu` each package with its hash in deploy/lock (`make lock`).
 
 # Triton 2.71.0, CUDA 13.3, TensorRT 11.1.0.106 by its release notes; the build stops if it holds another TensorRT.
 ARG TRITON_TAG=26.07-py3
 # A tag may move, what "sha256:..." names does not: `docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:TAG`.
 ARG TRITON_DIGEST=""
+# As above, "3.11.14-slim-bookworm@sha256:..." does not move.
 ARG PYTHON_TAG=3.11.14-slim-bookworm
+# pip reads these two by themselves. The second has the torch that is built for processors alone; "" is none.
+ARG PIP_INDEX_URL=https://pypi.org/simple
+ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# What wheels carry as their time, so that two builds are equal; where it is set, bytecode is kept with the hash of its
+# source in place of the time.
+ARG SOURCE_DATE_EPOCH=315532800
 
 # The wheel, and the list of what it needs. The list seldom changes, and as long as it does not, the layers that install
 # it are kept.
 FROM python:${PYTHON_TAG} AS wheel
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL SOURCE_DATE_EPOCH
+COPY deploy/lock/build.txt /lock/build.txt
+RUN pip install --no-cache-dir --require-hashes --requirement /lock/build.txt
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -23,18 +34,19 @@ COPY builders builders
 COPY clients clients
 COPY perf perf
 COPY serving serving
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+# A wheel keeps the permissions of its files, and they differ from one checkout to the next.
+RUN chmod -R u=rwX,go=rX . && pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels .
 
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu
 ARG TENSORRT_VERSION=11.1.0.106
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 # Without pip, as the image has no ensurepip; the image's pip brings one.
 RUN python3 -m venv --without-pip /opt/cleave
 # torch exports models and needs no GPU for it: the build for processors is smaller by gigabytes.
 RUN --mount=type=bind,from=wheel,source=/requirements.txt,target=/requirements.txt \
     --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip --python /opt/cleave/bin/python install pip --requirement /requirements.txt \
-    --extra-index-url https://download.pytorch.org/whl/cpu
+    python3 -m pip --python /opt/cleave/bin/python install pip --requirement /requirements.txt
 # The Python module alone. Its library is the image's, so that what builds a plan is what loads it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/cleave/bin/python install --no-deps \
@@ -67,13 +79,16 @@ ENTRYPOINT ["cleave-entrypoint"]
 
 
 FROM python:${PYTHON_TAG} AS cpu
-RUN --mount=type=bind,from=wheel,source=/requirements.txt,target=/requirements.txt \
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL SOURCE_DATE_EPOCH
+# Bytecode has sets in it: their order follows the seed.
+ARG PYTHONHASHSEED=0
+RUN --mount=type=bind,source=deploy/lock/cpu.txt,target=/requirements.txt \
     --mount=type=cache,target=/root/.cache/pip \
-    pip install --requirement /requirements.txt --extra-index-url https://download.pytorch.org/whl/cpu
+    pip install --require-hashes --requirement /requirements.txt
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl
 COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
-RUN useradd --uid 1000 --home-dir /var/lib/cleave --create-home cleave
+RUN useradd --no-log-init --uid 1000 --home-dir /var/lib/cleave --create-home cleave
 ENV HOME=/var/lib/cleave
 USER 1000:1000
 WORKDIR /var/lib/cleave

