@@ -32,6 +32,7 @@ OPTIONS = {
     "verify": "name --size --target --repository --url --json",
     "demo": "name --user --top --rounds --candidates --data",
     "soak": "--minutes --requests --seed --out",
+    "fuzz": "--requests --seed --out",
 }
 """Every command with all that it takes, but for --help."""
 

@@ -27,6 +27,11 @@ PROBE_DEADLINE_S = 3.0
 POLL_S = 0.1
 
 
+RECONNECT_S = 2.0
+"""How long after a server is back a client may not have found it: one that was just refused waits for a second before
+it tries to connect again (`cleave.clients.transport.OPTIONS`)."""
+
+
 @dataclass(frozen=True)
 class Outage:
     """The time from a kill until all parts were there again and a new user got right scores."""
@@ -43,8 +48,8 @@ class Outage:
         return self.back - self.killed
 
     def overlaps(self, sent: float, ended: float) -> bool:
-        """Whether a call was under way at any time of it."""
-        return sent <= self.back and ended >= self.killed
+        """Whether a call was under way at any time of it, or before clients had found the server again."""
+        return sent <= self.back + RECONNECT_S and ended >= self.killed
 
 
 class Killer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cleave.builders.formatting import byte_quantity, markdown_table
 from cleave.perf.bound import Bound
 from cleave.perf.machine.environment import HostDescription
-from cleave.perf.soak.outages import Outage
+from cleave.perf.soak.outages import RECONNECT_S, Outage
 from cleave.perf.soak.people import LONGEST, POOL, USERS
 from cleave.perf.soak.server import MODEL, SIZES
 from cleave.perf.soak.tally import Failure, Tally
@@ -106,6 +106,12 @@ class SoakReport:
         yield from ("", "## Requests", "")
         yield markdown_table(["", "requests"], self._request_rows())
         yield from ("", "## Failures", "")
+        yield textwrap.fill(
+            "A kill lasts until all processes are there again and a new user gets right scores, and for clients "
+            f"{RECONNECT_S:g} s longer, in which they find the server again.",
+            120,
+        )
+        yield ""
         yield markdown_table(["error", "retryable", "during a kill", "requests", "for example"], self._failure_rows())
         yield from ("", "## Kills", "")
         yield markdown_table(["part", "kills", "median", "longest", "failed requests"], self._outage_rows())

@@ -37,14 +37,15 @@ class ServeProcess:
     Args:
         repository: of `MODEL`.
         folder: the one of its temporary files, by which everything that it starts is known.
+        store: options that say where it keeps summaries.
     """
 
-    def __init__(self, repository: Path, folder: Path) -> None:
+    def __init__(self, repository: Path, folder: Path, store: tuple[str, ...] = ("--store-size", STORE_SIZE)) -> None:
         self._folder = folder
         self._ports = choose_ports(LOOPBACK, Ports())
         self._command = [
             *(sys.executable, "-m", "cleave", "serve", MODEL, "--repository", str(repository)),
-            *("--store-size", STORE_SIZE),
+            *store,
             *(word for service, port in self._ports.items() for word in (f"--{service}-port", str(port))),
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,6 +54,11 @@ class ServeProcess:
     def url(self) -> str:
         """Of gRPC."""
         return f"{LOOPBACK}:{self._ports.grpc}"
+
+    @property
+    def http_host(self) -> str:
+        """Of HTTP, with its port."""
+        return f"{LOOPBACK}:{self._ports.http}"
 
     @property
     def output(self) -> Path:

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cleave.builders.cut.cut import cut_ranker
-from cleave.builders.load import load_ranker
-from cleave.builders.repository import write_repository
 from cleave.perf.machine.environment import describe_host, load_average
 from cleave.perf.machine.source import source_version
 from cleave.perf.soak.clients import Clients
@@ -22,8 +19,8 @@ from cleave.perf.soak.outages import CLIENT, PARTS, Killer
 from cleave.perf.soak.people import People
 from cleave.perf.soak.processes import Process, process_of
 from cleave.perf.soak.report import SoakReport
-from cleave.perf.soak.server import MODEL, SIZES, ServeProcess
-from cleave.perf.soak.truth import draw_people, telling
+from cleave.perf.soak.server import MODEL, ServeProcess
+from cleave.perf.soak.truth import write_subject
 from cleave.perf.soak.watch import Watch
 
 WARM_SHARE = 1 / 6
@@ -61,9 +58,7 @@ def run_soak(options: SoakOptions) -> SoakReport:
     """Build, serve, ask, kill, and tell what happened; nothing is left behind."""
     with tempfile.TemporaryDirectory(prefix="cleave-soak-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        cut = cut_ranker(telling(load_ranker(MODEL, SIZES), options.seed))
-        write_repository(cut, folder / "repository", f"cleave build {MODEL}")
-        people = draw_people(cut.ranker, options.seed)
+        people = write_subject(folder / "repository", options.seed)
         people.write(folder / "people.npz")
         (folder / "server").mkdir()
         return _Soak(options, folder, people).run()

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from cleave.builders.cut.cut import cut_ranker
 from cleave.builders.cut.proof.truth import torch_outputs
+from cleave.builders.load import load_ranker
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
+from cleave.builders.repository import write_repository
 from cleave.builders.spec import Ranker
 from cleave.perf.errors import PerfError
 from cleave.perf.soak.people import CANDIDATE, HISTORY, LONGEST, POOL, REQUEST, USERS, People
+from cleave.perf.soak.server import MODEL, SIZES
 
 WEIGHT_NOISE = 0.3
+
+
+def write_subject(repository: Path, seed: int) -> People:
+    """Build the model that is tried, and draw its users."""
+    cut = cut_ranker(telling(load_ranker(MODEL, SIZES), seed))
+    write_repository(cut, repository, f"cleave build {MODEL}")
+    return draw_people(cut.ranker, seed)
 
 
 def telling(ranker: Ranker, seed: int) -> Ranker:

@@ -71,6 +71,7 @@ def lookups_from_inputs(inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> 
         )
     if missing:
         return [Lookup(keys.of_user(user_id), user_id) for user_id in ids]
+    user_inputs.check_axes(inputs, len(ids) or len(inputs[names[0]]))
     return [
         _lookup(user_id, {name: inputs[name][row] for name in names}, user_inputs, keys)
         for row, user_id in enumerate(ids or [b""] * len(inputs[names[0]]))

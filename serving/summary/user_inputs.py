@@ -38,6 +38,8 @@ class UserInput:
     dtype: np.dtype[Any]
     padded: tuple[PaddedAxis, ...]
     pad: int | float
+    num_axes: int = 1
+    """Without the batch axis; as one value a user is [batch, 1], there is at least one."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,24 @@ class UserInputs:
                     f"{named(config)}: input {entry['name']!r}: expected it in the signature, got "
                     f"{', '.join(published) or 'no input'}; build it again"
                 )
-            tensors[entry["name"]] = UserInput(dtype_of(entry), _padded_axes(tensor, signature.axes), tensor.pad)
+            tensors[entry["name"]] = UserInput(
+                dtype_of(entry), _padded_axes(tensor, signature.axes), tensor.pad, len(entry["dims"])
+            )
         return UserInputs(tensors)
+
+    def check_axes(self, inputs: Arrays, num_users: int) -> None:
+        """Refuse tensors [batch, axes...] of other axes: Triton lets any through where sizes may differ by request.
+
+        Raises:
+            InputError: names the tensor.
+        """
+        for name, tensor in self.tensors.items():
+            shape = inputs[name].shape
+            if len(shape) != 1 + tensor.num_axes or shape[0] != num_users:
+                raise InputError(
+                    f"input {name!r}: expected {num_users} users with {tensor.num_axes} axes each, got shape "
+                    f"{list(shape)}; send one row per user"
+                )
 
     def digest(self, inputs: Arrays) -> bytes:
         """Names the user inputs of one user, [axes...] each: the same for the same history, however far padded.

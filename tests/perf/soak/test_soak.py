@@ -46,6 +46,7 @@ def test_a_failure_is_excused_by_a_kill_during_its_call() -> None:
     "bad",
     [
         replace(GOOD, tally=Tally(failures=[Failure("UnavailableError", True, "gone", 8.0, 9.9)])),
+        replace(GOOD, tally=Tally(failures=[Failure("UnavailableError", True, "gone", 17.1, 17.2)])),
         replace(GOOD, tally=Tally(failures=[Failure("ServerError", False, "failed", 9.0, 10.5)])),
         replace(GOOD, tally=Tally(wrong=["client-1-3: expected others"])),
         replace(GOOD, tally=Tally(late=1)),
@@ -55,7 +56,7 @@ def test_a_failure_is_excused_by_a_kill_during_its_call() -> None:
         replace(GOOD, outages=(Outage("scorer", 9.0, 31.0, True),)),
         replace(GOOD, outages=(Outage("scorer", 9.0, 15.0, False),)),
         replace(GOOD, growth=(Growth("scorer", (1e8, 1.06e8), (7, 7), (5, 5), (1, 1)),)),
-        replace(GOOD, growth=(Growth("scorer", (1e8, 1e8), (7, 8), (5, 5), (1, 1)),)),
+        replace(GOOD, growth=(Growth("scorer", (1e8, 1e8), (7, 10), (5, 5), (1, 1)),)),
     ],
 )
 def test_one_thing_that_is_bad_breaks_one_bound(bad: SoakReport) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,16 @@ def test_a_user_by_id_alone_has_no_inputs() -> None:
 )
 def test_what_is_missing_is_said(inputs: Arrays, message: str) -> None:
     with pytest.raises(InputError, match=message):
+        lookups_from_inputs(inputs, USER_INPUTS, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("visits", "got"),
+    [(np.array([1, 2]), r"\[2\]"), (np.zeros((2, 3, 1), np.int64), r"\[2, 3, 1\]"), (np.array([[1]]), r"\[1, 1\]")],
+)
+def test_other_axes_than_the_model_has_are_refused(visits: Any, got: str) -> None:
+    inputs = ids(b"ann", b"bob") | batch([1, 2], [3, 4]) | {"visits": visits}
+    with pytest.raises(InputError, match=f"input 'visits': expected 2 users with 1 axes each, got shape {got}; send"):
         lookups_from_inputs(inputs, USER_INPUTS, KEYS)
 
 
