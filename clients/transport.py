@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import queue
+import re
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,13 +59,20 @@ ERRORS: Mapping[grpc.StatusCode, tuple[type[RankerError], str]] = {
 }
 OTHER_ERROR = (ServerError, "the server failed; its log says more")
 
+PASSING = re.compile(
+    r"(in ensemble '[^']*', )?(model '[^']*': )?"
+    r"(Stub process '[^']*' is not healthy|Request for unknown model: '[^']*' .*is not at ready state)"
+)
+"""How Triton begins to say, with whatever status, what `cleave serve` mends soon: that a process of the model has died,
+or that the model is loaded or unloaded, as the server starts or stops."""
+
 Call = tuple[str, Any]
 """Name of a method of the inference service, and its request message."""
 
 
 def error_from_status(where: str, code: grpc.StatusCode, words: str) -> RankerError:
     """The error of our tree for a gRPC status, with the server's words."""
-    error, meaning = ERRORS.get(code, OTHER_ERROR)
+    error, meaning = ERRORS.get(grpc.StatusCode.UNAVAILABLE if PASSING.match(words) else code, OTHER_ERROR)
     return error(f"{where}: {meaning} ({code.name}: {words})")
 
 
@@ -185,7 +193,8 @@ class GrpcChannel(ABC):
             return await self._send(calls, timeout)
         except grpc.RpcError as error:
             # Triton names the version that it does not have; that a user is not known has the same status.
-            if version and error.code() == grpc.StatusCode.NOT_FOUND and f"version {version} " in error.details():
+            missing = error.code() == grpc.StatusCode.NOT_FOUND and not PASSING.match(error.details())
+            if version and missing and f"version {version} " in error.details():
                 raise _other_build(where, version, error.details()) from error
             raise error_from_status(where, error.code(), error.details()) from error
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a container runs: builds the models that are not there yet, then becomes tritonserver.
+# What a container runs: builds the models that are not there yet, then serves them.
 #
 #   CLEAVE_MODELS  what to serve, as "append vista"; a model that is not of the zoo with its source, as
 #                  "shop=/models/shop.py:ranker"
@@ -54,4 +54,4 @@ wait $!
 trap - TERM INT
 
 # Refuses what is there but altered, of another TensorRT or for another GPU, and says how to build it anew.
-exec cleave serve "${models[@]%%=*}" --repository "$repository" --exec --host 0.0.0.0 "${serve_options[@]}"
+exec cleave serve "${models[@]%%=*}" --repository "$repository" --container --host 0.0.0.0 "${serve_options[@]}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cleave.builders.contract.errors import ContractError
 from cleave.builders.contract.location import parse_sizes, repository_folder
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-EXIT_SERVER_DIED = 1
+EXIT_GIVEN_UP = 1
 EXIT_UNFIT = 1
 POLL_S = 0.2
 
@@ -52,9 +53,9 @@ def _add_serve(commands: Subparsers) -> None:
     _add_store(parser)
     parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
     parser.add_argument(
-        "--exec",
+        "--container",
         action="store_true",
-        help="become Triton, as the process of a container does: with its log for output, and no default store",
+        help="as the process of a container: with Triton's log in the output, and no default store",
     )
     parser.set_defaults(run=_serve)
 
@@ -96,13 +97,14 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from cleave.serving.server.loaded_models import models_of  # noqa: PLC0415
     from cleave.serving.server.ports import Ports  # noqa: PLC0415 - other commands need no server
+    from cleave.serving.server.supervisor import GivenUpError  # noqa: PLC0415
     from cleave.serving.server.triton import TritonServer  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
     models = [model for name in names for model in models_of(repository, name, options.config_name, options.size)]
     caches = [model for model in models if model.endswith(SUMMARY_CACHE)]
-    log = None if options.exec else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
+    log = None if options.container else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     # Both, as a shell starts what it runs in the background with SIGINT ignored.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -114,17 +116,19 @@ def _serve(options: argparse.Namespace) -> int:
                 ports=Ports(options.http_port, options.grpc_port, options.metrics_port),
                 config_name=options.config_name,
                 log=log,
+                log_to_output=options.container,
                 variables=_variables(store, options.max_age),
                 verbose=options.verbose,
             )
             print(f"starting Triton with {', '.join(models)}; its log: {log or 'here'}", file=sys.stderr)
-            if options.exec:
-                server.become()
             with server:
                 _announce(server, names)
                 if caches:
                     print(f"store: {store}", flush=True)
-                return _wait(server, store, options.verbose)
+                _keep_serving(server, store, options.verbose)
+    except GivenUpError as error:
+        _say(str(error))
+        return EXIT_GIVEN_UP
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0
@@ -172,10 +176,10 @@ def _store(options: argparse.Namespace, repository: Path, caches: list[str]) -> 
     from cleave.serving.store.embedded import EmbeddedStore, NamedStore, default_store  # noqa: PLC0415 - loads the client
     from cleave.serving.store.room import check_room  # noqa: PLC0415
 
-    url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.exec else None)
+    url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.container else None)
     for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):
         if url is not None and value is not None:
-            got = "another by --store" if options.store or not options.exec else "--exec, which has none"
+            got = "another by --store" if options.store or not options.container else "--container, which has none"
             raise ServingError(f"{flag}: only for the default store, got {got}; leave one of them out")
     if url is not None:
         return NamedStore("" if url == "none" else url)
@@ -206,14 +210,25 @@ def _announce(server: TritonServer, names: list[str]) -> None:
     print(f"metrics: {server.metrics_url}", flush=True)
 
 
-def _wait(server: TritonServer, store: EmbeddedStore | NamedStore, verbose: bool) -> int:
-    """Return when the server ends by itself, which it should not."""
-    with server.log.open(errors="replace") as log:
-        while server.poll() is None:
-            if verbose:
-                sys.stderr.write(log.read())
-            if store.revive():
-                print("the embedded store ended and was started again", file=sys.stderr)
-            time.sleep(POLL_S)
-    print(f"cleave serve: {server.failure()}", file=sys.stderr)
-    return EXIT_SERVER_DIED
+def _keep_serving(server: TritonServer, store: EmbeddedStore | NamedStore, verbose: bool) -> NoReturn:
+    """Start anew what ends of the server and the store, until that helps no more.
+
+    Raises:
+        GivenUpError: see `cleave.serving.server.supervisor`.
+    """
+    from cleave.serving.server.supervisor import Supervisor  # noqa: PLC0415 - other commands need no server
+
+    supervisor = Supervisor(server, _say)
+    while True:
+        with contextlib.nullcontext() if server.log is None else server.log.open(errors="replace") as log:
+            while server.fault() is None:
+                if verbose and log is not None:
+                    sys.stderr.write(log.read())
+                if store.revive():
+                    _say("the embedded store ended and was started again")
+                time.sleep(POLL_S)
+        supervisor.keep_whole()
+
+
+def _say(line: str) -> None:
+    print(f"cleave serve: {line}", file=sys.stderr, flush=True)

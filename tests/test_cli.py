@@ -23,7 +23,7 @@ OPTIONS = {
     "evaluate": "--models --data --jobs --seeds --out --weights",
     "catalogue": "out --data",
     "serve": "names --repository --size --config-name --host --http-port --grpc-port --metrics-port --store "
-    "--store-size --store-dir --max-age --verbose --exec",
+    "--store-size --store-dir --max-age --verbose --container",
     "check": "names --repository --size --config-name --json",
     "refresh": "name --store --url --stream --every --lease --once",
     "rank": "name --user --top --url --arm --by-id --data --json",

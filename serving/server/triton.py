@@ -18,14 +18,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
 
 from cleave.serving.checked_files import checked_variable
 from cleave.serving.errors import ServingError
+from cleave.serving.server.backend_processes import BackendProcess, backend_processes
 from cleave.serving.server.engines import backend_flags
 from cleave.serving.server.installation import Installation, assemble_backends, environment, find_installation
 from cleave.serving.server.loaded_models import CheckedModels, check_models
-from cleave.serving.server.log import failure_from_log, tail
+from cleave.serving.server.log import failure_from_log, last_lines
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.server.served_folder import link_models
 
@@ -55,6 +55,7 @@ class TritonServer:
         ports: where to listen; taken ones are refused.
         config_name: each model uses `configs/<config_name>.pbtxt` where it has that file.
         log: the file that gets the server's output; by default one that goes when the server stops.
+        log_to_output: let the server write where this process does, and to no file.
         variables: further environment variables for the server and its backends.
         verbose: let Triton log every step of every request.
         start_timeout_s: how long loading may take.
@@ -69,6 +70,7 @@ class TritonServer:
         ports: Ports | None = None,
         config_name: str | None = None,
         log: Path | None = None,
+        log_to_output: bool = False,
         variables: Mapping[str, str] | None = None,
         verbose: bool = False,
         start_timeout_s: float = 300,
@@ -83,9 +85,11 @@ class TritonServer:
         self.verbose = verbose
         self.start_timeout_s = start_timeout_s
         self._asked_log = log
+        self._log_to_output = log_to_output
         self._checked = CheckedModels((), (), (), {})
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._backends: list[BackendProcess] = []
         self._shared_memory: set[Path] = set()
 
     @property
@@ -101,8 +105,10 @@ class TritonServer:
         return f"http://{self._reachable_host}:{self.ports.metrics}/metrics"
 
     @property
-    def log(self) -> Path:
-        """The server's output."""
+    def log(self) -> Path | None:
+        """The file with the server's output; None where it goes to that of this process."""
+        if self._log_to_output:
+            return None
         if self._asked_log is not None:
             return self._asked_log
         assert self._folder is not None, "the server was not started"
@@ -143,6 +149,8 @@ class TritonServer:
                 failure = self._wait_until_ready()
                 if failure is None:
                     self._shared_memory = shared_memory_of(self.pid)
+                    assert self._folder is not None
+                    self._backends = backend_processes(self.pid, self._folder / MODELS)
                     return
                 # A port that was free when it was chosen may be taken by the time Triton listens.
                 if "already in use" not in failure or attempt == ATTEMPTS - 1:
@@ -152,25 +160,31 @@ class TritonServer:
             self.stop()
             raise
 
-    def become(self) -> NoReturn:
-        """Replace this process by the server: it keeps the process id, gets the signals and writes to the output.
+    def restart(self) -> None:
+        """Kill what is left of the server, and start it anew on the same ports; its log is kept as `<log>.1`.
 
-        The folder of links that it starts with is left behind when it ends.
+        Nothing is waited for: what a server that is not whole still answers can be asked again.
 
         Raises:
-            ServingError, ManifestError, HostError: as `start`, for what can be known before.
+            ServingError, ManifestError, HostError: as `start`.
         """
-        self._checked = check_models(self.repository, self.models, self.config_name)
-        installation = find_installation()
-        self.ports = choose_ports(self.host, self.asked_ports)
-        command, folder, variables = self._prepare(installation)
-        os.chdir(folder)
-        os.execve(command[0], command, variables)
+        self._end(signal.SIGKILL)
+        if self._asked_log is not None:
+            self._asked_log.replace(f"{self._asked_log}.1")
+        self.asked_ports = self.ports
+        self.start()
 
     def poll(self) -> int | None:
         """The exit code if the server ended, else None."""
         assert self._process is not None, "the server was not started"
         return self._process.poll()
+
+    def fault(self) -> str | None:
+        """What of the server has ended; None if it is whole, as far as its processes tell."""
+        if self.poll() is not None:
+            return self.failure()
+        ended = [process for process in self._backends if process.has_ended()]
+        return f"model {ended[0].model!r}: its process {ended[0].pid} has ended" if ended else None
 
     def failure(self) -> str:
         """Why the server ended, in the words of its log."""
@@ -180,12 +194,15 @@ class TritonServer:
 
     def stop(self) -> None:
         """Let requests under way finish, end the server and everything it started, and remove its folder."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
         process, folder, self._process, self._folder = self._process, self._folder, None, None
         if process is not None:
             if process.poll() is None:
                 self._shared_memory |= shared_memory_of(process.pid)
             try:
-                process.terminate()
+                process.send_signal(how)
                 process.wait(EXIT_TIMEOUT_S + 10)
             except subprocess.TimeoutExpired:
                 process.kill()
@@ -212,8 +229,9 @@ class TritonServer:
 
     def _launch(self, installation: Installation) -> None:
         command, folder, variables = self._prepare(installation)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
+        if self.log is not None:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if self.log is None else self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*_end_with_this_process(), *command],
                 cwd=folder,
@@ -255,7 +273,9 @@ class TritonServer:
             if self._is_ready():
                 return None
             time.sleep(POLL_S)
-        return f"tritonserver: expected to be ready in {self.start_timeout_s:g} s, got no answer:\n{tail(self.log)}"
+        return (
+            f"tritonserver: expected to be ready in {self.start_timeout_s:g} s, got no answer; {last_lines(self.log)}"
+        )
 
     def _is_ready(self) -> bool:
         """Ready over HTTP, and listening for metrics, which Triton does last."""

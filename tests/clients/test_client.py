@@ -157,6 +157,31 @@ def test_statuses_become_errors_with_the_servers_words(
     assert str(raised.value).endswith(f"({code.name}: in the server's words)")
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (grpc.StatusCode.INTERNAL, "in ensemble 'a', model 'a_summary_cache': Stub process 'e_0_0' is not healthy."),
+        (grpc.StatusCode.INTERNAL, "Stub process 'a_whole_0_0' is not healthy."),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'a' version 1 is not at ready state"),
+    ],
+)
+def test_what_the_server_mends_soon_may_be_asked_again(
+    triton: FakeTriton, connect: Connect, code: grpc.StatusCode, words: str
+) -> None:
+    triton.infer = lambda _, context: context.abort(code, words)
+    with pytest.raises(UnavailableError) as raised:
+        connect(triton.url).rank(**arguments(2, 3))
+    assert type(raised.value) is UnavailableError
+    assert words in str(raised.value)
+
+
+def test_a_user_whose_id_sounds_like_it_is_not_found_all_the_same(triton: FakeTriton, connect: Connect) -> None:
+    words = "in ensemble 'a', model 'a_summary_cache': user \"Stub process 'a' is not healthy\": no summary to use"
+    triton.infer = lambda _, context: context.abort(grpc.StatusCode.NOT_FOUND, words)
+    with pytest.raises(NotFoundError):
+        connect(triton.url).rank(**arguments(2, 3))
+
+
 def test_errors_are_of_pythons_families_too() -> None:
     assert issubclass(InvalidRequestError, ValueError)
     assert issubclass(DeadlineError, TimeoutError)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,14 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import tritonclient.grpc as grpcclient
 
 from cleave import cli
+from cleave.clients import RankerClient
 from cleave.serving.server.ports import Ports, choose_ports
-from tests.serving import toy
-from tests.serving.links import served_from
+from tests.serving import cached_toy, toy
 
 STOP_S = 30
 
@@ -83,16 +85,45 @@ def test_serve_loads_all_models_of_all_names_from_the_folder_it_is_called_in(tmp
     assert "successfully loaded 'toy_uncached'" in errors
 
 
-def test_serve_ends_with_the_server(repository: Path, tmp_path: Path) -> None:
+def test_serve_starts_anew_what_was_killed_and_the_store_keeps_what_it_holds(tmp_path: Path) -> None:
+    repository = cached_toy.write(tmp_path / "repository", tmp_path)
     ports = choose_ports("127.0.0.1", Ports())
-    with _served("lookup", "--repository", str(repository), *_port_flags(ports), cwd=tmp_path) as process:
+    arguments = ["toy", "--repository", str(repository), *_port_flags(ports)]
+    with _served(*arguments, cwd=tmp_path) as process, RankerClient(f"127.0.0.1:{ports.grpc}", "toy") as client:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready: lookup\n"
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
-        _, errors = process.communicate(timeout=STOP_S)
-    assert process.returncode == 1
-    assert "cleave serve: tritonserver: ended by SIGKILL" in errors
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready: toy\n"
+        before = client.rank(user_id="u", history=cached_toy.history(1, 2), **cached_toy.rest())
+        for ended, said in (("triton_python_backend_stub", "model 'toy_"), ("tritonserver", "ended by SIGKILL")):
+            os.kill(_descendant(process.pid, ended), signal.SIGKILL)
+            _read_until(process.stderr, said)
+            _read_until(process.stderr, "ready again after")
+            by_id = client.rank(user_id="u", **cached_toy.rest())
+            assert (by_id.summary_status, by_id.scores.tolist()) == ("hit", before.scores.tolist())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=STOP_S)
+    assert process.returncode == 0
+    assert (tmp_path / ".cleave" / "logs" / f"triton-{ports.grpc}.log.1").is_file()
+
+
+def _descendant(pid: int, program: str) -> int:
+    """A process below `pid` that runs `program`."""
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        for child in (folder / "children").read_text().split():
+            if program in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].decode():
+                return int(child)
+            with contextlib.suppress(LookupError):
+                return _descendant(int(child), program)
+    raise LookupError(program)
+
+
+def _read_until(stream: IO[str], words: str) -> None:
+    read = []
+    for line in stream:
+        read.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} is not in {read}")
 
 
 def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -159,33 +190,24 @@ def test_serve_looks_for_other_sizes_where_the_build_puts_them(
     )
 
 
-class _BecameError(Exception):
-    """What a process would have become, where it stays itself."""
-
-
-def test_exec_becomes_the_server_with_the_variables_of_its_caller(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_container_has_tritons_log_for_output_and_the_variables_of_its_caller(
+    repository: Path, tmp_path: Path
 ) -> None:
-    def become(*arguments: object) -> None:
-        raise _BecameError(*arguments)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("os.execve", become)
-    monkeypatch.setenv("CLEAVE_MAX_AGE_S", "60")
-    monkeypatch.delenv("CLEAVE_STORE", raising=False)
-    given = ["lookup", "--repository", str(repository), *_port_flags(choose_ports("127.0.0.1", Ports()))]
-    for options, max_age in (([], "60"), (["--max-age", "30"], "30.0")):
-        with pytest.raises(_BecameError) as caught:
-            cli.main(["serve", *given, "--exec", *options])
-        binary, command, variables = caught.value.args
-        assert binary == command[0]
-        (served,) = (each.partition("=")[2] for each in command if each.startswith("--model-repository="))
-        assert served_from(Path(served)) == {repository}
-        assert (variables["CLEAVE_STORE"], variables["CLEAVE_MAX_AGE_S"]) == ("", max_age)
-        assert Path.cwd().name == "empty"
+    ports = choose_ports("127.0.0.1", Ports())
+    given = ["lookup", "--repository", str(repository), *_port_flags(ports), "--container", "--max-age", "30"]
+    with _served(*given, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        _read_until(process.stdout, "successfully loaded 'lookup_whole'")
+        _read_until(process.stdout, "ready: lookup")
+        stub = _descendant(process.pid, "triton_python_backend_stub")
+        variables = Path(f"/proc/{stub}/environ").read_text().split("\0")
+        assert {"CLEAVE_STORE=", "CLEAVE_MAX_AGE_S=30.0"} < set(variables)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=STOP_S)
+    assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_exec_keeps_no_store(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    errors = _refused(["lookup", "--repository", str(repository), "--exec", "--store-size", "1gb"], capsys)
-    assert "--store-size: only for the default store, got --exec, which has none; leave one of them out" in errors
+def test_a_container_keeps_no_store(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = _refused(["lookup", "--repository", str(repository), "--container", "--store-size", "1gb"], capsys)
+    assert "--store-size: only for the default store, got --container, which has none; leave one of them out" in errors

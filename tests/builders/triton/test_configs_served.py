@@ -50,6 +50,7 @@ def test_triton_serves_the_configs_of_engines(small_cut: Cut, repository: Path) 
         for arm in (arm for arm in TRITON_ARMS.values() if not arm.row_per_candidate):
             with ArmClient(server.grpc_url, "small", arm) as client:
                 np.testing.assert_allclose(client.scores(request), expected, rtol=1e-5, atol=1e-5)
+        assert server.log is not None
         log = server.log.read_text()
     for model, profiles in profiles_of_cut(small_cut).items():
         for place in range(len(profiles)):

@@ -91,6 +91,7 @@ def test_a_server_says_where_it_is_and_leaves_nothing_behind(repository: Path) -
         assert grpcclient.InferenceServerClient(server.grpc_url).is_model_ready("lookup_whole")
         with urllib.request.urlopen(server.metrics_url) as answer:
             assert b"nv_inference_count" in answer.read()
+        assert log is not None
         assert log.is_file()
     assert _processes(pid) == []
     assert not any(region.exists() for region in regions)
