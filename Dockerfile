@@ -58,6 +58,7 @@ RUN /opt/cleave/bin/python -c "import sys, tensorrt; from cleave.serving.server.
     versions = '${TENSORRT_VERSION}', tensorrt.__version__, installed_tensorrt(); \
     sys.exit(len(set(versions)) > 1 and f'TensorRT: expected one version, got {versions}; change TENSORRT_VERSION')"
 COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
+COPY deploy/healthcheck.sh /usr/local/bin/cleave-healthcheck
 # 1000 is `triton-server`, the image's own user. All that a server keeps is in its folder: mount a volume there.
 RUN install --directory --owner=1000 --group=1000 /var/lib/cleave
 ENV PATH=/opt/cleave/bin:${PATH} \
@@ -74,7 +75,7 @@ RUN for model in ${BUILT_MODELS}; do cleave build "$model" --out model_repositor
 EXPOSE 8000 8001 8002
 # A first start builds engines; that takes minutes for each model.
 HEALTHCHECK --start-period=1h --interval=10s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready')"]
+    CMD ["cleave-healthcheck"]
 ENTRYPOINT ["cleave-entrypoint"]
 
 
@@ -88,11 +89,12 @@ RUN --mount=type=bind,source=deploy/lock/cpu.txt,target=/requirements.txt \
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps /wheels/*.whl
 COPY deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint
+COPY deploy/healthcheck.sh /usr/local/bin/cleave-healthcheck
 RUN useradd --no-log-init --uid 1000 --home-dir /var/lib/cleave --create-home cleave
 ENV HOME=/var/lib/cleave
 USER 1000:1000
 WORKDIR /var/lib/cleave
 EXPOSE 8000 8001 8002
 HEALTHCHECK --start-period=1h --interval=10s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready')"]
+    CMD ["cleave-healthcheck"]
 ENTRYPOINT ["cleave-entrypoint"]

@@ -17,6 +17,7 @@ from cleave.builders.contract.location import parse_sizes, repository_folder
 from cleave.builders.names import SUMMARY_CACHE
 from cleave.options import add_built_sizes, add_json, add_repository
 from cleave.serving.errors import ServingError
+from cleave.serving.probe import add_probe
 from cleave.serving.refresh.commands import add_refresh
 from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
 
@@ -35,6 +36,7 @@ def add_commands(commands: Subparsers) -> None:
     """Add the subcommands; each sets `run`, a function from the parsed options to an exit code."""
     _add_serve(commands)
     _add_check(commands)
+    add_probe(commands)
     add_refresh(commands)
 
 

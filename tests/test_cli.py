@@ -25,6 +25,7 @@ OPTIONS = {
     "serve": "names --repository --size --config-name --host --http-port --grpc-port --metrics-port --store "
     "--store-size --store-dir --max-age --verbose --container",
     "check": "names --repository --size --config-name --json",
+    "probe": "names --url --timeout",
     "refresh": "name --store --url --stream --every --lease --once",
     "rank": "name --user --top --url --arm --by-id --data --json",
     "bench": "workload --compare --claims --cache --models --arms --rounds --size --repository --url --metrics-url "

