@@ -18,6 +18,7 @@ from cleave.builders.cost.flops import Flops
 from cleave.builders.cost.kernels import KernelSet, kernels_from_nodes
 from cleave.builders.cut.joint_sequence import split_rows
 from cleave.builders.cut.labels import Labels
+from cleave.builders.cut.linear_layers import split_linear_layers
 from cleave.builders.cut.min_cut import MinCut, SplitError
 from cleave.builders.cut.subgraph import extract_graph
 from cleave.builders.cut.summary import SummaryTensor, name_summary
@@ -76,7 +77,7 @@ class Cut:
     summary: tuple[SummaryTensor, ...]
     first_mix: Mix | None
     analysis: Analysis = field(repr=False)
-    """The graph that the parts were taken from: the whole model with its rows apart."""
+    """The graph that the parts were taken from: the whole model with its rows, and its linear layers, apart."""
 
     @property
     def whole(self) -> onnx.ModelProto:
@@ -120,7 +121,7 @@ def split(whole: onnx.ModelProto, ranker: Ranker) -> Cut:
     """
     of_whole = _analyze(whole, ranker)
     _check_user_reaches_output(ranker, of_whole.labels)
-    analysis = _with_rows_apart(of_whole, ranker)
+    analysis = _with_layers_apart(_with_rows_apart(of_whole, ranker), ranker)
     kept = MinCut(analysis.model, ranker, analysis.labels, analysis.probe).kept_tensors()
     summary = name_summary(kept, analysis.model, analysis.probe, ranker)
     scores = [tensor.name for tensor in ranker.output]
@@ -176,6 +177,12 @@ def _with_rows_apart(analysis: Analysis, ranker: Ranker) -> Analysis:
         analysis = _analyze(apart, ranker)
         apart = split_rows(analysis.model, analysis.probe, analysis.labels)
     return analysis
+
+
+def _with_layers_apart(analysis: Analysis, ranker: Ranker) -> Analysis:
+    """The graph with linear layers of concatenated features taken apart."""
+    apart = split_linear_layers(analysis.model, analysis.probe, analysis.labels, ranker.sizes("opt"))
+    return analysis if apart is analysis.model else _analyze(apart, ranker)
 
 
 def _check_user_reaches_output(ranker: Ranker, labels: Labels) -> None:
