@@ -119,6 +119,10 @@ summary cache, or computed."""
 FORGET = "forget"
 """Parameter of a request: delete the summaries of the user."""
 
+QUEUE_FULL = "Exceeds maximum queue size"
+"""Triton's words, with the status UNAVAILABLE, for a request that is refused as too many others wait; a summary cache
+says the same, as its status cannot be RESOURCE_EXHAUSTED."""
+
 HIT: Final = "hit"
 STALE: Final = "stale"
 MISS: Final = "miss"

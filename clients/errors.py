@@ -5,7 +5,8 @@
     ├── NotFoundError            the caller's or the operator's: the server has no such model, or no such thing in it
     ├── SignatureError      the operator's: the model was not built by cleave, or by another version of it
     ├── UnavailableError   nobody's: not reachable or not ready; the same call may succeed later
-    │   └── OtherBuildError    the server went from one build to another and back, or several serve different ones
+    │   ├── OtherBuildError    the server went from one build to another and back, or several serve different ones
+    │   └── OverloadedError    too many requests wait; try again after a while, or ask another server
     ├── DeadlineError    nobody's: no answer in the time the caller gave
     └── ServerError         the server's
 
@@ -37,6 +38,10 @@ class UnavailableError(RankerError):
 
 class OtherBuildError(UnavailableError):
     """The server does not have the build that the request was made for, nor the one that it was then made for."""
+
+
+class OverloadedError(UnavailableError):
+    """The server refused the request at once, as too many others wait: RESOURCE_EXHAUSTED."""
 
 
 class DeadlineError(RankerError, TimeoutError):

@@ -22,12 +22,14 @@ from tritonclient.utils import (
 )
 
 from cleave.builders.contract.build_version import build_of_version
+from cleave.builders.names import QUEUE_FULL
 from cleave.clients.deadline import Deadline
 from cleave.clients.errors import (
     DeadlineError,
     InvalidRequestError,
     NotFoundError,
     OtherBuildError,
+    OverloadedError,
     RankerError,
     ServerError,
     UnavailableError,
@@ -66,26 +68,43 @@ PASSING = re.compile(
 """How Triton begins to say, with whatever status, what `cleave serve` mends soon: that a process of the model has died,
 or that the model is loaded or unloaded, as the server starts or stops."""
 
+OVERLOADED: tuple[type[RankerError], str] = (
+    OverloadedError,
+    "RESOURCE_EXHAUSTED: too many requests wait there; send fewer at a time, or try again after a while",
+)
+
 Call = tuple[str, Any]
 """Name of a method of the inference service, and its request message."""
 
 
 def error_from_status(where: str, code: grpc.StatusCode, words: str) -> RankerError:
     """The error of our tree for a gRPC status, with the server's words."""
-    error, meaning = ERRORS.get(grpc.StatusCode.UNAVAILABLE if PASSING.match(words) else code, OTHER_ERROR)
+    if code == grpc.StatusCode.UNAVAILABLE and QUEUE_FULL in words:
+        error, meaning = OVERLOADED
+    else:
+        error, meaning = ERRORS.get(grpc.StatusCode.UNAVAILABLE if PASSING.match(words) else code, OTHER_ERROR)
     return error(f"{where}: {meaning} ({code.name}: {words})")
 
 
 def infer_message(
-    model: str, version: str, arrays: Mapping[str, Array], outputs: Iterable[str], flags: Iterable[str] = ()
+    model: str,
+    version: str,
+    arrays: Mapping[str, Array],
+    outputs: Iterable[str],
+    flags: Iterable[str] = (),
+    timeout: float | None = None,
 ) -> Any:
     """A request of [batch, ...] arrays; one value a user, [batch], travels as [batch, 1].
 
-    `flags` are request parameters that are set to true; an empty `version` is the latest.
+    `flags` are request parameters that are set to true; an empty `version` is the latest. `timeout`, in seconds, tells
+    the server after what time nobody waits for the answer: a call's own deadline does not reach the steps of an
+    ensemble.
     """
     message = service_pb2.ModelInferRequest(model_name=model, model_version=version)
     for flag in flags:
         message.parameters[flag].bool_param = True
+    if timeout is not None:
+        message.parameters["timeout"].int64_param = math.ceil(timeout * 1e6)
     for name, array in arrays.items():
         shape = array.shape if array.ndim > 1 else (len(array), 1)
         message.inputs.add(name=name, shape=shape, datatype=np_to_triton_dtype(array.dtype))
@@ -180,7 +199,7 @@ class GrpcChannel(ABC):
             RankerError: any other failure.
         """
         names, flags = tuple(outputs), tuple(flags)
-        calls = [("ModelInfer", infer_message(model, version, arrays, names, flags)) for arrays in requests]
+        calls = [("ModelInfer", infer_message(model, version, arrays, names, flags, timeout)) for arrays in requests]
         answers = await self._checked(model, version, calls, timeout)
         for answer in answers:
             if version and answer.model_version != version:

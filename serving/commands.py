@@ -17,6 +17,7 @@ from cleave.builders.contract.location import parse_sizes, repository_folder
 from cleave.builders.names import SUMMARY_CACHE
 from cleave.options import add_built_sizes, add_json, add_repository
 from cleave.serving.errors import ServingError
+from cleave.serving.limits import Limits
 from cleave.serving.probe import add_probe
 from cleave.serving.refresh.commands import add_refresh
 from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
@@ -53,6 +54,7 @@ def _add_serve(commands: Subparsers) -> None:
     for service, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(f"--{service}-port", type=int, default=port, metavar="N", help="default: %(default)s")
     _add_store(parser)
+    _add_limits(parser)
     parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
     parser.add_argument(
         "--container",
@@ -96,6 +98,22 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_LIMITS = {
+    "max_queue": "requests that may wait for each model, and users for the history encoder; more are refused at once",
+    "max_encodings": "batches that a summary cache gives to the history encoder at a time",
+}
+"""What the help says of each of `cleave.serving.limits.Limits`."""
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("limits")
+    for name, text in _LIMITS.items():
+        default = getattr(Limits, name)
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
+
+
 def _serve(options: argparse.Namespace) -> int:
     from cleave.serving.server.loaded_models import models_of  # noqa: PLC0415
     from cleave.serving.server.ports import Ports  # noqa: PLC0415 - other commands need no server
@@ -105,6 +123,7 @@ def _serve(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
     repository = options.repository or _default_repository(names, options.size)
     models = [model for name in names for model in models_of(repository, name, options.config_name, options.size)]
+    limits = Limits(**{name: getattr(options, name) for name in _LIMITS})
     caches = [model for model in models if model.endswith(SUMMARY_CACHE)]
     log = None if options.container else Path(".cleave", "logs", f"triton-{options.grpc_port}.log").absolute()
     # Both, as a shell starts what it runs in the background with SIGINT ignored.
@@ -120,6 +139,7 @@ def _serve(options: argparse.Namespace) -> int:
                 log=log,
                 log_to_output=options.container,
                 variables=_variables(store, options.max_age),
+                limits=limits,
                 verbose=options.verbose,
             )
             print(f"starting Triton with {', '.join(models)}; its log: {log or 'here'}", file=sys.stderr)
@@ -176,7 +196,7 @@ def _check(options: argparse.Namespace) -> int:
 def _store(options: argparse.Namespace, repository: Path, caches: list[str]) -> EmbeddedStore | NamedStore:
     """Where the server keeps the summaries of these caches, not started yet."""
     from cleave.serving.store.embedded import EmbeddedStore, NamedStore, default_store  # noqa: PLC0415 - loads the client
-    from cleave.serving.store.room import check_room  # noqa: PLC0415
+    from cleave.serving.summary.room import check_room  # noqa: PLC0415
 
     url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.container else None)
     for flag, value in (("--store-size", options.store_size), ("--store-dir", options.store_dir)):

@@ -15,3 +15,11 @@ class InputError(ServingError):
 
 class RequestFailedError(ServingError):
     """One request failed, and its tensors are not known to be the cause."""
+
+
+class OverloadError(ServingError):
+    """One request was refused, as too many wait already; it may be sent again."""
+
+
+class RequestDroppedError(ServingError):
+    """One request was not worked on, as nobody waits for its answer any more."""

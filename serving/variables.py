@@ -8,5 +8,8 @@ STORE_VARIABLE = "CLEAVE_STORE"
 MAX_AGE_VARIABLE = "CLEAVE_MAX_AGE_S"
 """Overrides the config's `cleave_max_age_s`."""
 
+LIMITS_VARIABLE = "CLEAVE_LIMITS"
+"""The limits of the server: see `cleave.serving.limits`."""
+
 CHECKED_VARIABLE = "CLEAVE_CHECKED_FILES"
 """The files that were checked before the server was started: see `cleave.serving.checked_files`."""

@@ -21,6 +21,7 @@ from types import TracebackType
 
 from cleave.serving.checked_files import checked_variable
 from cleave.serving.errors import ServingError
+from cleave.serving.limits import Limits
 from cleave.serving.server.backend_processes import BackendProcess, backend_processes
 from cleave.serving.server.engines import backend_flags
 from cleave.serving.server.installation import Installation, assemble_backends, environment, find_installation
@@ -57,6 +58,7 @@ class TritonServer:
         log: the file that gets the server's output; by default one that goes when the server stops.
         log_to_output: let the server write where this process does, and to no file.
         variables: further environment variables for the server and its backends.
+        limits: how much it takes at a time.
         verbose: let Triton log every step of every request.
         start_timeout_s: how long loading may take.
     """
@@ -72,6 +74,7 @@ class TritonServer:
         log: Path | None = None,
         log_to_output: bool = False,
         variables: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
         verbose: bool = False,
         start_timeout_s: float = 300,
     ) -> None:
@@ -82,6 +85,7 @@ class TritonServer:
         self.ports = self.asked_ports
         self.config_name = config_name
         self.variables = dict(variables or {})
+        self.limits = limits or Limits()
         self.verbose = verbose
         self.start_timeout_s = start_timeout_s
         self._asked_log = log
@@ -219,13 +223,13 @@ class TritonServer:
         """The server's command, the folder it starts in, and its variables."""
         self._folder = Path(tempfile.mkdtemp(prefix="cleave-triton-"))
         assemble_backends(installation, self._folder / "backends")
-        link_models(self._folder / MODELS, self.repository, self._checked.versions)
+        link_models(self._folder / MODELS, self.repository, self._checked.versions, self.limits)
         # The python backend imports `model` from the current folder first, so that is an empty one.
         empty = self._folder / "empty"
         empty.mkdir()
         command = [str(installation.binary), *self._flags(installation)]
         checked = checked_variable(self._checked.artifacts)
-        return command, empty, {**environment(installation), **checked, **self.variables}
+        return command, empty, {**environment(installation), **checked, **self.limits.variables(), **self.variables}
 
     def _launch(self, installation: Installation) -> None:
         command, folder, variables = self._prepare(installation)

@@ -11,8 +11,10 @@ from typing import Any
 
 from cleave.builders.names import FORGET, USER_ID
 from cleave.serving.arrays import Arrays
-from cleave.serving.errors import InputError, RequestFailedError, ServingError
+from cleave.serving.errors import InputError, RequestDroppedError, RequestFailedError, ServingError
 from cleave.serving.store.url import check_url, connection_from_url
+from cleave.serving.summary.caller import PATIENT, Caller
+from cleave.serving.summary.encoder_queue import DROPPED
 from cleave.serving.summary.metrics import Recorder, Samples, Sums
 from cleave.serving.summary.policy import Encode, SummaryPolicy
 from cleave.serving.summary.request import (
@@ -26,8 +28,8 @@ from cleave.serving.summary.request import (
 from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.summary.store import TIMEOUT_S, NoStore, StoreError, SummaryStore
 
-MAX_ENCODINGS = 64
-"""Calls of the encoder at a time; each holds a thread, which waits."""
+THREADS = 64
+"""A call of the encoder holds one, which waits."""
 
 PUBLISH_S = 0.5
 """How often the metrics are brought up to date."""
@@ -46,6 +48,7 @@ class CacheRequest:
     reply: Callable[[CacheAnswer], None]
     parameters: Mapping[str, object] = field(default_factory=dict)
     """`forget`: delete what is kept of the users, and answer without outputs."""
+    caller: Caller = PATIENT
 
 
 class SummaryCache:
@@ -73,9 +76,10 @@ class SummaryCache:
             self._recorder,
             max_age_s=settings.max_age_s,
             max_batch_size=settings.max_batch_size,
+            limits=settings.limits,
         )
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(MAX_ENCODINGS, thread_name_prefix="summary-cache"))
+        self._loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="summary-cache"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="summary-cache", daemon=True)
         self._thread.start()
         self._publishing = asyncio.run_coroutine_threadsafe(self._publish_regularly(), self._loop)
@@ -89,7 +93,9 @@ class SummaryCache:
                     self._loop.call_soon_threadsafe(self._start, request, self._forgotten(_users(request)))
                 else:
                     # Digests are made on this thread, where no other request waits for them.
-                    users = lookups_from_inputs(request.inputs, self._settings.user_inputs, self._settings.keys)
+                    users = lookups_from_inputs(
+                        request.inputs, self._settings.user_inputs, self._settings.keys, request.caller
+                    )
                     lookups.append((request, users))
             except InputError as error:
                 request.reply(error)
@@ -107,7 +113,7 @@ class SummaryCache:
     def _look_up(self, requests: Sequence[tuple[CacheRequest, list[Lookup]]]) -> None:
         answers = self._policy.answers([lookups for _, lookups in requests])
         for (request, _), answer in zip(requests, answers, strict=True):
-            self._start(request, self._found(answer))
+            self._start(request, self._found(request, answer))
 
     def _start(self, request: CacheRequest, answer: Coroutine[Any, Any, CacheAnswer]) -> None:
         task = self._loop.create_task(self._respond(request, answer))
@@ -124,8 +130,11 @@ class SummaryCache:
             self._loop.call_exception_handler({"message": "summary cache", "exception": error})
             request.reply(RequestFailedError(f"{type(error).__name__}: {error}; see the server's log"))
 
-    async def _found(self, answer: Awaitable[Sequence[Summary]]) -> CacheAnswer:
-        return outputs_from_summaries(await answer, self._settings.summary_format)
+    async def _found(self, request: CacheRequest, answer: Awaitable[Sequence[Summary]]) -> CacheAnswer:
+        summaries = await answer
+        if not request.caller.waits:  # what was encoded is kept, but its candidates need not be scored
+            raise RequestDroppedError(DROPPED)
+        return outputs_from_summaries(summaries, self._settings.summary_format)
 
     async def _forgotten(self, user_ids: Sequence[bytes]) -> CacheAnswer:
         """Of every user, whatever fails for another."""

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from cleave.builders.names import CORRUPT, FOREIGN, HIT, MISS, OFF, STALE, STORE_ERROR, Absence, Status
 from cleave.serving.arrays import Arrays
-from cleave.serving.errors import InputError, RequestFailedError, ServingError
+from cleave.serving.errors import InputError, OverloadError, RequestDroppedError, RequestFailedError, ServingError
+from cleave.serving.limits import Limits
+from cleave.serving.summary.encoder_queue import EncoderQueue, Flight, SummaryOrError
 from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
 from cleave.serving.summary.request import Lookup, Summary
 from cleave.serving.summary.store import Permit
 from cleave.serving.summary.user_inputs import UserInputs
 from cleave.serving.summary.wire_format import KeptSummary
 
-NOT_FOUND, EXPIRED, ERROR = "not_found", "expired", "error"
+NOT_FOUND, EXPIRED, ERROR, REFUSED, DROPPED = "not_found", "expired", "error", "refused", "dropped"
 """What the metrics say of a user who got no summary, beside the reasons of `_WHY_NOT_FOUND`."""
+
+_WHY_NOT_ENCODED: dict[type[ServingError], str] = {OverloadError: REFUSED, RequestDroppedError: DROPPED}
 
 _WHY_NOT_FOUND: dict[Absence, str] = {
     MISS: "none is kept",
@@ -52,21 +54,6 @@ class Store(Protocol):
 Encode = Callable[[Arrays], Awaitable[Arrays]]
 """From the user inputs of a batch to its summary, [batch, ...] both. Raises: ServingError."""
 
-SummaryOrError = Summary | ServingError
-
-
-@dataclass(eq=False)
-class _Flight:
-    """A lookup under way, which equal ones join."""
-
-    lookup: Lookup
-    landed: asyncio.Future[SummaryOrError]
-    permit: Permit | None = None
-
-    @property
-    def identity(self) -> tuple[bytes, bytes | None]:
-        return self.lookup.key, self.lookup.digest
-
 
 class SummaryPolicy:
     """The four cases: a verified hit, a stale summary, a miss, and a user by id alone.
@@ -81,6 +68,7 @@ class SummaryPolicy:
         recorder: gets a count for each lookup, times and ages.
         max_age_s: see above.
         max_batch_size: users that `encode` takes at a time.
+        limits: how many users may wait for `encode`, and how many calls of it there are at a time.
         clock: Unix time in seconds.
     """
 
@@ -93,6 +81,7 @@ class SummaryPolicy:
         *,
         max_age_s: float,
         max_batch_size: int,
+        limits: Limits = Limits(),  # noqa: B008 - it cannot change
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -100,9 +89,14 @@ class SummaryPolicy:
         self._user_inputs = user_inputs
         self._recorder = recorder
         self._max_age_s = max_age_s
-        self._max_batch_size = max_batch_size
+        self._queue = EncoderQueue(
+            self._encode_batch,
+            self._land,
+            max_batch_size=max_batch_size,
+            limits=limits,
+        )
         self._clock = clock
-        self._flights: dict[tuple[bytes, bytes | None], _Flight] = {}
+        self._flights: dict[tuple[bytes, bytes | None], Flight] = {}
         self._running: set[asyncio.Task[None]] = set()
 
     def answers(self, requests: Sequence[Sequence[Lookup]]) -> list[Awaitable[list[Summary]]]:
@@ -113,7 +107,7 @@ class SummaryPolicy:
 
         An awaited answer raises `SummaryNotFoundError`, or whatever `encode` raised.
         """
-        fresh: list[_Flight] = []
+        fresh: list[Flight] = []
         landings = [[self._joined(lookup, fresh).landed for lookup in lookups] for lookups in requests]
         if fresh:
             task = asyncio.get_running_loop().create_task(self._fly(fresh))
@@ -129,11 +123,13 @@ class SummaryPolicy:
         """
         await self._store.forget(user_id)
 
-    def _joined(self, lookup: Lookup, fresh: list[_Flight]) -> _Flight:
-        flight = _Flight(lookup, asyncio.get_running_loop().create_future())
+    def _joined(self, lookup: Lookup, fresh: list[Flight]) -> Flight:
+        flight = Flight(lookup, asyncio.get_running_loop().create_future())
         known = self._flights.setdefault(flight.identity, flight)
         if known is flight:
             fresh.append(flight)
+        else:
+            known.joined.append(lookup)
         return known
 
     async def _answer(
@@ -155,23 +151,26 @@ class SummaryPolicy:
         if isinstance(answer, Summary):
             self._recorder.observe(AGE_SECONDS, answer.age_s, lookup.by)
             reason: str = answer.status
+        elif isinstance(answer, SummaryNotFoundError):
+            reason = answer.reason
         else:
-            reason = answer.reason if isinstance(answer, SummaryNotFoundError) else ERROR
+            reason = _WHY_NOT_ENCODED.get(type(answer), ERROR)
         self._recorder.add(LOOKUPS, lookup.by, reason)
 
-    async def _fly(self, flights: Sequence[_Flight]) -> None:
+    async def _fly(self, flights: Sequence[Flight]) -> None:
         """Land every flight, whatever happens."""
         try:
             kept = await asyncio.gather(*(self._store.get(flight.lookup.key) for flight in flights))
-            alike: defaultdict[object, list[tuple[_Flight, Status]]] = defaultdict(list)
+            unkept = []
             for flight, found in zip(flights, kept, strict=True):
                 answer = self._judged(flight.lookup, found)
                 if isinstance(answer, str):
-                    alike[_shapes(flight.lookup)].append((flight, answer))
+                    flight.status = answer
+                    unkept.append(flight)
                 else:
                     self._land(flight, answer)
-            await asyncio.gather(*(self._permit(flight) for group in alike.values() for flight, _ in group))
-            await asyncio.gather(*(self._encode_batch(batch) for group in alike.values() for batch in self._cut(group)))
+            await asyncio.gather(*map(self._permit, unkept))
+            self._queue.add(unkept)
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
             for flight in flights:
@@ -179,19 +178,15 @@ class SummaryPolicy:
                     flight, RequestFailedError(f"summary cache: {type(error).__name__}: {error}; see the server's log")
                 )
 
-    async def _permit(self, flight: _Flight) -> None:
+    async def _permit(self, flight: Flight) -> None:
         """Once, before anything is encoded: a user may be forgotten at any time from here on."""
         if flight.lookup.user_id:
             flight.permit = await self._store.permit(flight.lookup.user_id)
 
-    def _land(self, flight: _Flight, answer: SummaryOrError) -> None:
+    def _land(self, flight: Flight, answer: SummaryOrError) -> None:
         if not flight.landed.done():
             del self._flights[flight.identity]
             flight.landed.set_result(answer)
-
-    def _cut(self, group: list[tuple[_Flight, Status]]) -> list[list[tuple[_Flight, Status]]]:
-        size = self._max_batch_size
-        return [group[start : start + size] for start in range(0, len(group), size)]
 
     def _judged(self, lookup: Lookup, found: KeptSummary | Absence) -> SummaryOrError | Status:
         """The answer that needs no encoder, or why it is needed."""
@@ -213,22 +208,19 @@ class SummaryPolicy:
             f"user {lookup.user}: no summary to use, as {why}; send the user inputs ({inputs}) as well", reason
         )
 
-    async def _encode_batch(self, batch: Sequence[tuple[_Flight, Status]]) -> None:
+    async def _encode_batch(self, batch: Sequence[Flight]) -> None:
         """Encode and keep users of equal shapes; if that fails, each by itself, so that only the cause of it fails."""
         try:
-            summaries = await self._encoded([flight.lookup for flight, _ in batch])
+            summaries = await self._encoded([flight.lookup for flight in batch])
         except ServingError as error:
             if len(batch) == 1:
-                self._land(batch[0][0], error)
+                self._land(batch[0], error)
             else:
                 await asyncio.gather(*(self._encode_batch([single]) for single in batch))
             return
         now = self._clock()
         await asyncio.gather(
-            *(
-                self._keep(flight, status, tensors, now)
-                for (flight, status), tensors in zip(batch, summaries, strict=True)
-            )
+            *(self._keep(flight, tensors, now) for flight, tensors in zip(batch, summaries, strict=True))
         )
 
     async def _encoded(self, lookups: Sequence[Lookup]) -> list[Arrays]:
@@ -242,9 +234,10 @@ class SummaryPolicy:
         self._recorder.add(ENCODED, amount=len(inputs))
         return [{name: output[row] for name, output in outputs.items()} for row in range(len(inputs))]
 
-    async def _keep(self, flight: _Flight, status: Status, tensors: Arrays, now: float) -> None:
+    async def _keep(self, flight: Flight, tensors: Arrays, now: float) -> None:
         """Kept before it is answered, so that whoever saw the answer finds it."""
-        lookup = flight.lookup
+        lookup, status = flight.lookup, flight.status
+        assert status is not None, "what is encoded was judged"
         if lookup.digest is not None and (flight.permit is not None or not lookup.user_id):
             await self._store.put(lookup.key, KeptSummary(tensors, lookup.digest, now), flight.permit)
         self._land(flight, Summary(tensors, status, 0.0))
@@ -264,11 +257,6 @@ class SummaryPolicy:
         return [
             Summary(tensors, summary.status, summary.age_s) for tensors, summary in zip(encoded, summaries, strict=True)
         ]
-
-
-def _shapes(lookup: Lookup) -> object:
-    assert lookup.inputs is not None
-    return tuple((name, array.shape) for name, array in sorted(lookup.inputs.items()))
 
 
 def _agree(summaries: Sequence[Summary]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from cleave.builders.names import SUMMARY_STATUS, USER_ID, Status
 from cleave.serving.arrays import Array, Arrays
 from cleave.serving.errors import InputError
+from cleave.serving.summary.caller import PATIENT, Caller
 from cleave.serving.summary.keys import Keys, shown
 from cleave.serving.summary.summary_format import SummaryFormat
 from cleave.serving.summary.user_inputs import UserInputs
@@ -29,6 +30,7 @@ class Lookup:
     user_id: bytes
     inputs: Arrays | None = None
     digest: bytes | None = None
+    caller: Caller = PATIENT
 
     @property
     def user(self) -> str:
@@ -50,7 +52,7 @@ class Summary:
     age_s: float
 
 
-def lookups_from_inputs(inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> list[Lookup]:
+def lookups_from_inputs(inputs: Arrays, user_inputs: UserInputs, keys: Keys, caller: Caller = PATIENT) -> list[Lookup]:
     """The users of one request from its tensors, [batch, ...] each; an empty user id is none.
 
     Raises:
@@ -70,10 +72,10 @@ def lookups_from_inputs(inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> 
             "send one of them"
         )
     if missing:
-        return [Lookup(keys.of_user(user_id), user_id) for user_id in ids]
+        return [Lookup(keys.of_user(user_id), user_id, caller=caller) for user_id in ids]
     user_inputs.check_axes(inputs, len(ids) or len(inputs[names[0]]))
     return [
-        _lookup(user_id, {name: inputs[name][row] for name in names}, user_inputs, keys)
+        _lookup(user_id, {name: inputs[name][row] for name in names}, user_inputs, keys, caller)
         for row, user_id in enumerate(ids or [b""] * len(inputs[names[0]]))
     ]
 
@@ -107,11 +109,11 @@ def flag_from_parameters(parameters: Mapping[str, object], name: str) -> bool:
     return value
 
 
-def _lookup(user_id: bytes, inputs: Arrays, user_inputs: UserInputs, keys: Keys) -> Lookup:
+def _lookup(user_id: bytes, inputs: Arrays, user_inputs: UserInputs, keys: Keys, caller: Caller) -> Lookup:
     user_inputs.check_real_rows(inputs)
     digest = user_inputs.digest(inputs)
     key = keys.of_user(user_id) if user_id else keys.of_digest(digest)
-    return Lookup(key, user_id, inputs, digest)
+    return Lookup(key, user_id, inputs, digest, caller)
 
 
 def outputs_from_summaries(summaries: Sequence[Summary], summary_format: SummaryFormat) -> dict[str, Array]:

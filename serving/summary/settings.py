@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cleave.builders.contract.manifest import read_manifest
 from cleave.builders.names import ENCODER_PARAMETER, MAX_AGE_PARAMETER
 from cleave.serving.errors import ModelError
+from cleave.serving.limits import Limits
 from cleave.serving.model_config import Config, parameter
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.summary_format import SummaryFormat
@@ -31,6 +32,7 @@ class CacheSettings:
     store_url: str | None
     max_age_s: float
     max_batch_size: int
+    limits: Limits = field(default_factory=Limits)
 
     @staticmethod
     def from_config(folder: Path, config: Config, environment: Mapping[str, str] = os.environ) -> CacheSettings:
@@ -41,6 +43,7 @@ class CacheSettings:
         Raises:
             ManifestError: the encoder was never built.
             ModelError: a parameter is missing or wrong.
+            ServingError: the limits of the server are none.
         """
         encoder = parameter(config, ENCODER_PARAMETER)
         manifest = read_manifest(folder.parent / encoder)
@@ -54,6 +57,7 @@ class CacheSettings:
             store_url=environment.get(STORE_VARIABLE) or None,
             max_age_s=_seconds(config["name"], max_age),
             max_batch_size=config["max_batch_size"],
+            limits=Limits.from_environment(environment),
         )
 
 

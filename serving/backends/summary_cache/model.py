@@ -10,14 +10,19 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from cleave.builders.contract.errors import ContractError
+from cleave.builders.names import QUEUE_FULL
 from cleave.serving.arrays import Arrays
-from cleave.serving.errors import InputError, RequestFailedError, ServingError
+from cleave.serving.errors import InputError, OverloadError, RequestDroppedError, RequestFailedError, ServingError
 from cleave.serving.server.served_folder import built_version
 from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
+from cleave.serving.summary.caller import Caller
 from cleave.serving.summary.metrics import METRICS, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
 from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.summary.store import StoreError
+
+MICROSECONDS = 1e6
+"""In a second: the unit of a request's timeout."""
 
 
 class TritonPythonModel:
@@ -40,8 +45,10 @@ class TritonPythonModel:
 
     def request(self, request: Any) -> CacheRequest:
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        reply = functools.partial(self.reply, request.get_response_sender(), request.requested_output_names())
-        return CacheRequest(inputs, reply, json.loads(request.parameters()))
+        sender = request.get_response_sender()
+        reply = functools.partial(self.reply, sender, request.requested_output_names())
+        caller = Caller(request.timeout() / MICROSECONDS or None, sender.is_cancelled)
+        return CacheRequest(inputs, reply, json.loads(request.parameters()), caller)
 
     def reply(self, sender: Any, names: list[str], answer: CacheAnswer) -> None:
         if isinstance(answer, ServingError):
@@ -66,6 +73,8 @@ class TritonPythonModel:
 
     def failure(self, message: str) -> ServingError:
         """The encoder's refusal; Triton 2.51 tells a calling model its words and not its status."""
+        if QUEUE_FULL in message:
+            return OverloadError(message)
         ours = message.startswith(f"model {self.settings.encoder!r}: input ")
         return InputError(message) if ours else RequestFailedError(message)
 
@@ -75,6 +84,8 @@ def _code(error: ServingError) -> Any:
         InputError: pb_utils.TritonError.INVALID_ARG,
         SummaryNotFoundError: pb_utils.TritonError.NOT_FOUND,
         StoreError: pb_utils.TritonError.UNAVAILABLE,
+        OverloadError: pb_utils.TritonError.UNAVAILABLE,
+        RequestDroppedError: pb_utils.TritonError.CANCELLED,
     }
     return codes.get(type(error), pb_utils.TritonError.INTERNAL)
 

@@ -9,8 +9,9 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,17 @@ import numpy as np
 import pytest
 import valkey
 
-from cleave.clients import InvalidRequestError, NotFoundError, RankerClient, UnavailableError
+from cleave.clients import (
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    RankerClient,
+    Ranking,
+    UnavailableError,
+)
 from cleave.serving.errors import ServingError
+from cleave.serving.limits import Limits
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.embedded import EmbeddedStore
 from cleave.serving.summary.cache import PUBLISH_S
@@ -56,11 +66,6 @@ def statistics(server: TritonServer, model: str) -> tuple[int, int]:
 def encoded_users(server: TritonServer) -> int:
     """Histories that the encoder was given since the server started."""
     return statistics(server, "toy_history_encoder")[0]
-
-
-def waiting(server: TritonServer, model: str) -> float:
-    """Requests in the queue of a model."""
-    return metric(server, "nv_inference_pending_request_count", model=model)
 
 
 def metric(server: TritonServer, name: str, **labels: str) -> float:
@@ -140,6 +145,11 @@ def summaries(store: EmbeddedStore) -> list[bytes]:
     return [key for key in keys(store) if b":summary:" in key]
 
 
+def permits(store: EmbeddedStore) -> list[bytes]:
+    """One for each user who was to be encoded lately."""
+    return [key for key in keys(store) if b":permit:" in key]
+
+
 def test_a_missing_history_is_fetched(client: RankerClient, user: str) -> None:
     assert client.rank(user_id=user, on_missing=lambda _: history(1), **rest()).summary_status == "miss"
     assert client.rank(user_id=user, on_missing=lambda _: history(1), **rest()).summary_status == "hit"
@@ -177,30 +187,89 @@ def test_a_hit_overtakes_a_miss(client: RankerClient, gate: Gate, user: str) -> 
 
 
 def test_a_bad_history_fails_alone_and_is_not_kept(
-    server: TritonServer, client: RankerClient, store: EmbeddedStore, gate: Gate, user: str
+    client: RankerClient, store: EmbeddedStore, gate: Gate, user: str
 ) -> None:
     before = len(summaries(store))
     given = {"bad": history(toy.NUM_ITEMS, 1), "good": history(1, 2)}
-    with ThreadPoolExecutor(3) as threads:
-        with gate.closed():
-            held = threads.submit(client.rank, user_id=user, history=history(GATED_ITEM), **rest())
-            gate.wait_until_reached()
-            _, batches = statistics(server, "toy_history_encoder")
+    with ThreadPoolExecutor(4) as threads:
+        with busy_encoder(client, store, gate, user, threads) as held:
             rankings = {
                 name: threads.submit(client.rank, user_id=f"{user} {name}", history=each, **rest())
                 for name, each in given.items()
             }
-            wait_until(lambda: waiting(server, "toy_history_encoder") == 2)
+            wait_until(lambda: len(permits(store)) == len(held) + len(given))
         words = f"model 'toy_summary_cache': .*input 'history_items': expected ids from .* got {toy.NUM_ITEMS}"
         with pytest.raises(InvalidRequestError, match=words):
             rankings["bad"].result()
-        assert rankings["good"].result().summary_status == "miss"
-        held.result()
-    # The one that was held, and the two together.
-    assert statistics(server, "toy_history_encoder")[1] - batches == 2
-    assert len(summaries(store)) == before + 2
+        assert {each.result().summary_status for each in (rankings["good"], *held)} == {"miss"}
+    assert len(summaries(store)) == before + len(held) + 1
     with pytest.raises(NotFoundError):
         client.rank(user_id=f"{user} bad", **rest())
+
+
+def test_requests_whose_time_is_over_are_not_encoded(
+    server: TritonServer, client: RankerClient, store: EmbeddedStore, gate: Gate, user: str
+) -> None:
+    def dropped() -> float:
+        return metric(server, "cleave_summary_lookups_total", by="inputs", reason="dropped")
+
+    users, before = encoded_users(server), dropped()
+    with ThreadPoolExecutor(12) as threads:
+        with busy_encoder(client, store, gate, user, threads) as held:
+            late = [
+                threads.submit(client.rank, user_id=f"{user} {place}", history=history(1, 2), deadline=1.0, **rest())
+                for place in range(8)
+            ]
+            for each in late:
+                with pytest.raises(DeadlineError):
+                    each.result()
+        assert {each.result().summary_status for each in held} == {"miss"}
+        assert client.warm(f"{user} next", history(1, 2)) == "miss"
+        wait_until(lambda: dropped() > before)
+    assert encoded_users(server) == users + len(held) + 1
+
+
+def test_a_queue_that_is_full_refuses_at_once(gate: Gate, tmp_path: Path, user: str) -> None:
+    repository = cached_toy.write(tmp_path, gate.folder)
+    with (
+        EmbeddedStore("64mb") as store,
+        TritonServer(
+            repository,
+            list(cached_toy.MODELS),
+            variables=dict(cached_toy.variables(store.url)),
+            limits=Limits(max_queue=3),
+        ) as server,
+        RankerClient(server.grpc_url, "toy") as client,
+        ThreadPoolExecutor(12) as threads,
+    ):
+        client.warm(user, history(3))
+        with busy_encoder(client, store, gate, user, threads) as held:
+            waiting = [
+                threads.submit(client.rank, user_id=f"{user} {place}", history=history(1, 2), **rest())
+                for place in range(3)
+            ]
+            wait_until(lambda: len(permits(store)) == len(held) + len(waiting))
+            with pytest.raises(OverloadedError, match=r"RESOURCE_EXHAUSTED.* at most 3 users"):
+                client.rank(user_id=f"{user} more", history=history(1, 2), **rest())
+            assert client.rank(user_id=user, history=history(3), **rest()).summary_status == "hit", "needs no encoder"
+        assert {each.result().summary_status for each in (*held, *waiting)} == {"miss"}
+        assert client.warm(f"{user} more", history(1, 2)) == "miss"
+
+
+@contextmanager
+def busy_encoder(
+    client: RankerClient, store: EmbeddedStore, gate: Gate, user: str, threads: ThreadPoolExecutor
+) -> Iterator[list[Future[Ranking]]]:
+    """As many users are with the encoder as it takes, which goes on when this ends; others wait in the cache."""
+    valkey.Valkey.from_url(store.url).delete(*(permits(store) or [b"none"]))
+    with gate.closed():
+        held = []
+        for place in range(Limits().max_encodings):
+            one = history(*[GATED_ITEM] * (place + 1))
+            held.append(threads.submit(client.rank, user_id=f"{user} held {place}", history=one, **rest()))
+            wait_until(lambda: len(permits(store)) == len(held))
+            gate.wait_until_reached()
+        yield held
 
 
 def test_a_store_that_is_killed_under_load_fails_no_request(

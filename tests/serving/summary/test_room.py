@@ -9,10 +9,10 @@ import pytest
 from cleave.builders.names import MODEL_REPOSITORY
 from cleave.serving.errors import ServingError
 from cleave.serving.store.embedded import EmbeddedStore
-from cleave.serving.store.room import COPIES, OWN_BYTES, bytes_from_size, check_room, largest_summary_bytes
 from cleave.serving.store.url import connection_from_url
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import Recorder
+from cleave.serving.summary.room import COPIES, OWN_BYTES, bytes_from_size, check_room, largest_summary_bytes
 from cleave.serving.summary.store import SummaryStore
 from cleave.serving.summary.summary_format import SummaryFormat, TensorFormat
 from cleave.serving.summary.wire_format import KeptSummary
