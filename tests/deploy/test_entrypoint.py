@@ -142,10 +142,8 @@ def test_a_first_start_builds_and_serves_and_a_second_only_serves(container: Con
         flags = said[1:-1]
         (served,) = (each.partition("=")[2] for each in flags if each.startswith("--model-repository="))
         assert served_from(Path(served)) == {container.repository}
-        assert [flag for flag in flags if "load-model" in flag] == [
-            f"--load-model={model}" for model in ("one", "one_whole", "two", "two_whole")
-        ]
-        assert {"--model-control-mode=explicit", "--disable-auto-complete-config", "--exit-on-error=true"} < set(flags)
+        assert sorted(folder.name for folder in Path(served).iterdir()) == ["one", "one_whole", "two", "two_whole"]
+        assert {"--model-control-mode=none", "--disable-auto-complete-config", "--exit-on-error=true"} < set(flags)
         assert f"--http-address={LOOPBACK}" in flags
         for flag in ("--grpc-restricted-protocol", "--http-restricted-api"):
             assert sum(each.startswith(f"{flag}=model-repository,shared-memory,trace,logging:") for each in flags) == 1

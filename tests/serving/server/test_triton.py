@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from cleave.builders.files import sha256_of
 from cleave.serving.errors import ServingError
 from cleave.serving.server.loaded_models import check_models
 from cleave.serving.server.ports import Ports, choose_ports
-from cleave.serving.server.triton import TritonServer, shared_memory_of
+from cleave.serving.server.triton import UNSENDABLE_HEADER, TritonServer, shared_memory_of
 from tests.serving import toy
 
 
@@ -136,11 +137,13 @@ def test_a_server_ends_with_the_process_that_started_it(repository: Path) -> Non
     _wait_for_none(lambda: _processes(pid))
 
 
-def test_nobody_else_may_load_models_or_map_memory(server: TritonServer, client: Any) -> None:
+def test_nobody_may_load_models_or_map_memory_once_it_runs(server: TritonServer, client: Any) -> None:
     calls: list[Callable[[], Any]] = [
+        client.get_model_repository_index,
         lambda: client.load_model("types_whole"),
         lambda: client.unload_model("toy_whole"),
         lambda: client.register_system_shared_memory("region", "/region", 8),
+        lambda: client.register_cuda_shared_memory("region", b"", 0, 8),
         lambda: client.update_log_settings({"log_file": "/tmp/file"}),
         lambda: client.update_trace_settings(settings={"trace_file": "/tmp/file"}),
     ]
@@ -149,6 +152,36 @@ def test_nobody_else_may_load_models_or_map_memory(server: TritonServer, client:
             call()
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{server.http_url}/v2/repository/models/toy_whole/unload", data=b"{}")
+
+
+def _sent_raw(url: str, head: bytes) -> bytes:
+    """What the server answers to bytes that no HTTP client would send."""
+    place = urllib.parse.urlsplit(url)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as connection:
+        connection.sendall(b"POST " + head + b"Host: x\r\nContent-Length: 2\r\n\r\n{}")
+        return connection.recv(1000)
+
+
+def test_the_header_that_opens_the_closed_apis_cannot_be_sent(server: TritonServer) -> None:
+    name, value = UNSENDABLE_HEADER.split("=")
+    unload = b"/v2/repository/models/toy_whole/unload HTTP/1.1\r\n"
+    assert b"403" in _sent_raw(server.http_url, unload)
+    for break_ in ("\n", "\r\n"):
+        header = f"{name}: {value}".replace("\n", break_).encode()
+        for end in (b"\r\n", b"\n"):
+            assert b"200" not in _sent_raw(server.http_url, unload + header + end)
+    header = f"triton-grpc-protocol-{name}"
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        with pytest.raises(ValueError, match="metadata was invalid"):
+            client.unload_model("toy_whole", headers={header: value})
+        assert client.is_model_ready("toy_whole")
+
+
+def test_only_what_is_asked_for_is_loaded_and_the_steps_of_ensembles(tmp_path: Path) -> None:
+    toy.write(tmp_path)
+    checked = check_models(tmp_path, ["toy_uncached"])
+    assert set(checked.versions) == {"toy_uncached", "toy_history_encoder", "toy_candidate_scorer"}
+    assert {manifest.model for manifest in checked.manifests} > set(checked.versions)
 
 
 def _alter(folder: Path) -> None:
