@@ -168,7 +168,8 @@ def test_options_of_the_image_stand_for_those_that_are_not_given(container: Cont
 def test_a_model_that_is_not_of_the_zoo_comes_with_its_source(container: Container) -> None:
     for built in (["/models/shop.py:three"], []):
         with container.served(CLEAVE_MODELS="three=/models/shop.py:three") as (_, said):
-            assert "--load-model=three" in said
+            (served,) = (each.partition("=")[2] for each in said if each.startswith("--model-repository="))
+            assert "three" in os.listdir(served)
         assert container.built() == built
 
 

@@ -170,10 +170,10 @@ def test_the_header_that_opens_the_closed_apis_cannot_be_sent(server: TritonServ
         header = f"{name}: {value}".replace("\n", break_).encode()
         for end in (b"\r\n", b"\n"):
             assert b"200" not in _sent_raw(server.http_url, unload + header + end)
-    header = f"triton-grpc-protocol-{name}"
+    metadata = f"triton-grpc-protocol-{name}"
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
         with pytest.raises(ValueError, match="metadata was invalid"):
-            client.unload_model("toy_whole", headers={header: value})
+            client.unload_model("toy_whole", headers={metadata: value})
         assert client.is_model_ready("toy_whole")
 
 
