@@ -172,7 +172,7 @@ def test_the_header_that_opens_the_closed_apis_cannot_be_sent(server: TritonServ
             assert b"200" not in _sent_raw(server.http_url, unload + header + end)
     metadata = f"triton-grpc-protocol-{name}"
     with grpcclient.InferenceServerClient(server.grpc_url) as client:
-        with pytest.raises(ValueError, match="metadata was invalid"):
+        with pytest.raises(InferenceServerException, match="Invalid metadata"):
             client.unload_model("toy_whole", headers={metadata: value})
         assert client.is_model_ready("toy_whole")
 
