@@ -107,7 +107,8 @@ class AsyncRankerClient:
             request: what belongs to this request alone.
             on_missing: gives the history of a user whom the server does not know, which is then asked again; may be a
                 coroutine function for the asyncio client.
-            deadline: seconds for the whole call, however many requests it takes.
+            deadline: seconds for the whole call, however many requests it takes, at most a year; what the server did not
+                begin by then it drops.
 
         Raises:
             RankerError: see `cleave.clients.errors`; the first failure cancels the requests still running.
@@ -119,8 +120,7 @@ class AsyncRankerClient:
         except NotFoundError:
             if on_missing is None or user_id is None or history is not None:
                 raise
-        fetched = on_missing(user_id)
-        given["history"] = await fetched if inspect.isawaitable(fetched) else fetched
+        given["history"] = await self._fetched(on_missing(user_id))
         return await self._learned.call(self._rank, time_left, given, user_id)
 
     async def warm(self, user_id: UserId, history: Inputs, *, deadline: float | None = None) -> str:
@@ -181,6 +181,11 @@ class AsyncRankerClient:
 
             self._channel = AsyncioChannel(self.url)
         return self._channel
+
+    async def _fetched(self, history: Any) -> Inputs:
+        """What `on_missing` gave, or what that gives once it is awaited."""
+        fetched: Inputs = await history if inspect.isawaitable(history) else history
+        return fetched
 
     async def _described(self, time_left: Deadline) -> ModelSignature:
         served = await self._connected().describe(self.model, time_left)
@@ -264,6 +269,16 @@ class _BlockingClient(AsyncRankerClient):
 
         super().__init__(url, model, micro_batch)
         self._channel = BlockingChannel(url)
+
+    async def _fetched(self, history: Any) -> Inputs:
+        if not inspect.isawaitable(history):
+            return await super()._fetched(history)
+        if inspect.iscoroutine(history):
+            history.close()
+        raise InvalidRequestError(
+            f"{self._where}: on_missing: expected a function that returns the history, got one that returns an "
+            f"awaitable ({type(history).__name__}), which no event loop runs here; use AsyncRankerClient"
+        )
 
 
 def _finished(coroutine: Coroutine[Any, Any, R]) -> R:

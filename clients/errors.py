@@ -15,6 +15,9 @@ Scoring changes nothing on the server, so every call may be repeated.
 
 from __future__ import annotations
 
+MAX_SHOWN = 200
+"""Characters of a caller's value in a message."""
+
 
 class RankerError(Exception):
     """Any failure of a ranking request."""
@@ -50,3 +53,12 @@ class DeadlineError(RankerError, TimeoutError):
 
 class ServerError(RankerError):
     """The server failed on a request that looked right."""
+
+
+def shown(value: object) -> str:
+    """A caller's value as errors say it: short, and never an error itself."""
+    try:
+        text = repr(value)
+    except Exception:  # a caller's object may do anything, and Python writes no number of thousands of digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

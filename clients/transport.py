@@ -259,10 +259,16 @@ class AsyncioChannel(GrpcChannel):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self._loop = asyncio.get_running_loop()
         self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidRequestError(
+                f"{self.url}: expected the event loop of the client's first call, got another; make a client in each "
+                "event loop"
+            )
         running = [getattr(self._stub, method)(message, timeout=timeout) for method, message in calls]
         try:
             return await asyncio.gather(*running)

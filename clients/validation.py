@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cleave.builders.names import CANDIDATE, REQUEST, USER, USER_ID
-from cleave.clients.errors import InvalidRequestError
+from cleave.clients.errors import InvalidRequestError, shown
 from cleave.clients.signature import Axis, ModelSignature, Tensor
 
 Array = NDArray[Any]
@@ -59,8 +59,8 @@ def array_from_user_id(signature: ModelSignature, user_id: UserId) -> Array:
     """
     if signature.summary_cache is None:
         raise InvalidRequestError(
-            f"{signature.model}: user_id: expected none, as this model keeps no summaries, got {user_id!r}; send the "
-            "history alone, or ask the ensemble that is called like the ranker"
+            f"{signature.model}: user_id: expected none, as this model keeps no summaries, got {shown(user_id)}; "
+            "send the history alone, or ask the ensemble that is called like the ranker"
         )
     content = _bytes_from_id(f"{signature.model}: {USER_ID}", user_id)
     if not content:
@@ -72,8 +72,14 @@ def _bytes_from_id(where: str, user_id: object) -> bytes:
     if isinstance(user_id, bytes):
         return bytes(user_id)  # not numpy's, which is no bytes to tritonclient
     if isinstance(user_id, str | int | np.integer) and not isinstance(user_id, bool):
-        return str(user_id).encode()
-    raise InvalidRequestError(f"{where}: expected a string, bytes or a whole number, got {user_id!r}; correct it")
+        try:
+            return str(user_id).encode()
+        except UnicodeEncodeError as error:
+            got = f"one of {len(str(user_id))} characters that has no UTF-8 ({error.reason})"
+            raise InvalidRequestError(f"{where}: expected text, got {got}; send bytes instead") from error
+        except ValueError as error:  # Python writes no number of thousands of digits
+            raise InvalidRequestError(f"{where}: expected an id, got a huge number; send bytes instead") from error
+    raise InvalidRequestError(f"{where}: expected a string, bytes or a whole number, got {shown(user_id)}; correct it")
 
 
 def _arrays_by_role(

@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import re
 import subprocess
 import sys
 import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import numpy as np
@@ -253,10 +254,26 @@ def test_one_deadline_for_the_whole_call(triton: FakeTriton, connect: Connect, m
     assert len(left) == 2
 
 
-@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf")])
-def test_deadlines_that_are_none(triton: FakeTriton, connect: Connect, deadline: float) -> None:
-    with pytest.raises(InvalidRequestError, match=rf"deadline: expected seconds above 0, got {deadline}; correct it"):
+@pytest.mark.parametrize(
+    "deadline", [0, -1, float("nan"), float("inf"), "5", True, 1e12, pytest.param(10**5000, id="huge")]
+)
+def test_deadlines_that_are_none(triton: FakeTriton, connect: Connect, deadline: Any) -> None:
+    got = "a value of type int" if deadline.__class__ is int and deadline > 1 else re.escape(repr(deadline))
+    with pytest.raises(InvalidRequestError, match=f"deadline: expected a number of seconds above 0 .* got {got}; "):
         connect(triton.url).rank([1], deadline=deadline)
+
+
+def test_a_deadline_may_be_any_number_of_seconds(triton: FakeTriton, connect: Connect) -> None:
+    seconds: list[Any] = [np.float32(60), np.int64(60), 365 * 24 * 3600, 60]
+    for deadline in seconds:
+        assert len(connect(triton.url).rank(**arguments(2, 3), deadline=deadline).scores) == 2
+
+
+def test_a_client_of_another_event_loop_is_refused(triton: FakeTriton) -> None:
+    client = AsyncRankerClient(triton.url, MODEL)
+    assert len(asyncio.run(client.rank(**arguments(2, 3))).scores) == 2
+    with pytest.raises(InvalidRequestError, match="expected the event loop of the client's first call, got another"):
+        asyncio.run(client.rank(**arguments(2, 3)))
 
 
 def test_the_signature_is_learned_once_and_again_after_an_error(triton: FakeTriton, connect: Connect) -> None:

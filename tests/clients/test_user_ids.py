@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cleave.builders.contract.build_version import version_of_build
-from cleave.clients import InvalidRequestError, NotFoundError, SignatureError
+from cleave.clients import InvalidRequestError, NotFoundError, RankerClient, SignatureError
 from tests.clients import toy as toys
 from tests.clients.conftest import AsyncClientOnLoop, Connect
 from tests.clients.fake_triton import DTYPES, MAX_BATCH, MAX_HISTORY, SIGNATURE, Arrays, FakeTriton, toy
@@ -137,6 +137,18 @@ def test_a_coroutine_may_fetch_it(cached: FakeTriton) -> None:
         assert client.rank(user_id="bob", on_missing=fetch, **without_history(given)).summary_status == "miss"
 
 
+def test_the_blocking_client_awaits_nothing(cached: FakeTriton) -> None:
+    async def fetch(user_id: object) -> Arrays:
+        raise AssertionError("it cannot be run")
+
+    given = toys.arguments(3, 4)
+    with (
+        RankerClient(cached.url, CACHED) as client,
+        pytest.raises(InvalidRequestError, match=r"on_missing: .* got one that returns an awaitable \(coroutine\)"),
+    ):
+        client.rank(user_id="nobody", on_missing=fetch, **without_history(given))
+
+
 def test_warm_and_forget_ask_the_summary_cache(cached: FakeTriton, connect: Connect) -> None:
     client = connect(cached.url, CACHED)
     given = toys.arguments(num_candidates=3, num_visits=5)
@@ -204,6 +216,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "toy: history: expected visits, visit_weights, got visits; add visit_weights",
     ),
     "an empty id": ({"user_id": ""}, "toy: user_id: expected an id, got an empty one; send None for none"),
+    "text that is none": ({"user_id": "\ud800ann"}, "toy: user_id: expected text, got one of 4 characters that has no"),
+    "a huge number": ({"user_id": 10**5000}, "toy: user_id: expected an id, got a huge number; send bytes instead"),
     "no id at all": ({"user_id": 1.5}, "toy: user_id: expected a string, bytes or a whole number, got 1.5; correct it"),
     "a truth": ({"user_id": True}, "toy: user_id: expected a string, bytes or a whole number, got True; correct it"),
     "a history beyond the axis": (
