@@ -20,7 +20,22 @@ from cleave.perf.fuzz.tried import TIMEOUT_S, Tried
 LENGTH_HEADER = "Inference-Header-Content-Length"
 UNREADABLE = ("parse the request JSON", "Unable to parse", "failed to get request params")
 """What Triton says of a body that it cannot read; it says so with status 500."""
-VALUES: tuple[Any, ...] = (*SIZES, *TYPES, *WORDS, None, True, 1.5, 1e400, [], {}, [[]], {"a": {}})
+LARGEST_SIZE = 4097
+"""Triton 2.51 makes room for the shape that a body in JSON declares before it reads what is in it, and ends by SIGSEGV
+or `std::bad_alloc` where it gets none (docs/bad_input.md). Over gRPC, where it does not, all sizes are sent."""
+VALUES: tuple[Any, ...] = (
+    *(size for size in SIZES if abs(size) <= LARGEST_SIZE),
+    *TYPES,
+    *WORDS,
+    None,
+    True,
+    1.5,
+    1e400,
+    [],
+    {},
+    [[]],
+    {"a": {}},
+)
 
 
 def _value(document: Any, rng: Rng) -> Any:

@@ -82,18 +82,23 @@ def run_fuzz(options: FuzzOptions) -> FuzzReport:
 def _run(options: FuzzOptions, server: ServeProcess, people: People, fuzzers: tuple[_Fuzzer, ...]) -> FuzzReport:
     rng = np.random.default_rng(options.seed)
     counts: Counter[Tried] = Counter()
-    examples: Counter[Tried] = Counter()
+    examples: list[tuple[int, Tried]] = []
     deaths, refused, before, started = 0, 0, _pids(server), time.monotonic()
     for number in tqdm(range(options.requests), "fuzz", file=sys.stderr, leave=False, disable=None):
         tried = fuzzers[number % len(fuzzers)].try_one(rng)
         kind = Tried(tried.way, tried.mutation, tried.result, tried.is_defined)
         counts[kind] += 1
         if not tried.is_defined and counts[kind] <= EXAMPLES:
-            examples[tried] += 1
+            examples.append((number, tried))
         if (number + 1) % BATCH == 0 or number + 1 == options.requests:
             refused += not _is_right(server.url, people)
             now = _pids(server)
-            deaths, before = deaths + len(before.keys() - now.keys()), now
+            if died := before.keys() - now.keys():
+                deaths += len(died)
+                server.revive()
+                _wait_until_right(server, people)
+                now = _pids(server)
+            before = now
     return FuzzReport(
         command=options.command,
         seed=options.seed,

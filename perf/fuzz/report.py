@@ -22,8 +22,8 @@ class FuzzReport:
     seconds: float
     counts: Counter[Tried]
     """By kind: without words."""
-    examples: tuple[Tried, ...]
-    """Some of those that are not defined, with words."""
+    examples: tuple[tuple[int, Tried], ...]
+    """Some of those that are not defined, with words, and the number of the request."""
     deaths: int
     """Processes of the server that ended."""
     refused: int
@@ -51,8 +51,9 @@ class FuzzReport:
         kinds = sorted(self.counts.items(), key=lambda item: (item[0].way, item[0].mutation, -item[1]))
         rows = [(kind.way, kind.mutation, _result(kind), f"{count:,}") for kind, count in kinds]
         yield markdown_table(["mutated", "in", "result", "requests"], rows)
-        for tried in self.examples:
-            yield f"- {tried.way}, {tried.mutation}: {tried.result}: {textwrap.shorten(tried.words, 300)}"
+        yield ""
+        for number, tried in self.examples:
+            yield f"- {number}: {tried.way}, {tried.mutation}: {tried.result}: {textwrap.shorten(tried.words, 300)}"
 
 
 def _result(kind: Tried) -> str:

@@ -55,18 +55,17 @@ class ValueFuzzer:
 
     def try_one(self, rng: Rng) -> Tried:
         """Mutate the summary of one user, and rank, with the user's history or by the id alone."""
-        user = int(rng.integers(NUM_USERS))
-        self._rank(user, by_id=False)  # there is something to mutate
+        user, by_id = int(rng.integers(NUM_USERS)), bool(rng.integers(2))
         key = self._keys[user]
-        value = self._store.get(key)
         mutation = pick(rng, (*MUTATIONS, OTHER_KIND))
-        if mutation == OTHER_KIND:
-            self._store.delete(key)
-            self._store.lpush(key, value)
-        else:
-            self._store.set(key, MUTATIONS[mutation](value, rng))
-        by_id = bool(rng.integers(2))
         try:
+            self._rank(user, by_id=False)  # there is something to mutate
+            value = self._store.get(key)
+            if mutation == OTHER_KIND:
+                self._store.delete(key)
+                self._store.lpush(key, value)
+            else:
+                self._store.set(key, MUTATIONS[mutation](value, rng))
             result, is_defined = self._rank(user, by_id)
         except RankerError as error:
             is_defined = by_id and isinstance(error, NotFoundError)
