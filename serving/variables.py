@@ -11,5 +11,8 @@ MAX_AGE_VARIABLE = "CLEAVE_MAX_AGE_S"
 LIMITS_VARIABLE = "CLEAVE_LIMITS"
 """The limits of the server: see `cleave.serving.limits`."""
 
+ENGINE_VARIABLE = "CLEAVE_ENGINE"
+"""What runs the models of the server, as metrics call it: `onnxruntime` or `tensorrt`."""
+
 CHECKED_VARIABLE = "CLEAVE_CHECKED_FILES"
 """The files that were checked before the server was started: see `cleave.serving.checked_files`."""

@@ -29,6 +29,7 @@ from cleave.serving.server.loaded_models import CheckedModels, check_models
 from cleave.serving.server.log import failure_from_log, last_lines
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.server.served_folder import link_models
+from cleave.serving.variables import ENGINE_VARIABLE
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
 """Nobody decides what is loaded, mapped into memory or written to disk once the server has started."""
@@ -232,7 +233,8 @@ class TritonServer:
         empty = self._folder / "empty"
         empty.mkdir()
         command = [str(installation.binary), *self._flags(installation)]
-        checked = checked_variable(self._checked.artifacts)
+        engine = "tensorrt" if self._checked.engines else "onnxruntime"
+        checked = {**checked_variable(self._checked.artifacts), ENGINE_VARIABLE: engine}
         return command, empty, {**environment(installation), **checked, **self.limits.variables(), **self.variables}
 
     def _launch(self, installation: Installation) -> None:

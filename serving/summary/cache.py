@@ -12,6 +12,7 @@ from typing import Any
 from cleave.builders.names import FORGET, USER_ID
 from cleave.serving.arrays import Arrays
 from cleave.serving.errors import InputError, RequestDroppedError, RequestFailedError, ServingError
+from cleave.serving.store.condition import StoreCondition
 from cleave.serving.store.url import check_url, connection_from_url
 from cleave.serving.summary.caller import PATIENT, Caller
 from cleave.serving.summary.encoder_queue import DROPPED
@@ -58,17 +59,24 @@ class SummaryCache:
         settings: see there.
         encode: the history encoder; called on the event loop.
         publish: gets what was counted and measured, twice a second.
+        warn: gets a line when the store fails, and when it answers again.
 
     Raises:
         ServingError: the URL of the store is wrong.
     """
 
-    def __init__(self, settings: CacheSettings, encode: Encode, publish: Callable[[Sums, Samples], None]) -> None:
+    def __init__(
+        self,
+        settings: CacheSettings,
+        encode: Encode,
+        publish: Callable[[Sums, Samples], None],
+        warn: Callable[[str], None],
+    ) -> None:
         self._settings = settings
         self._publish = publish
         self._recorder = Recorder()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._store = _store(settings, self._recorder)
+        self._store = _store(settings, self._recorder, warn)
         self._policy = SummaryPolicy(
             self._store,
             encode,
@@ -82,6 +90,7 @@ class SummaryCache:
         self._loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="summary-cache"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="summary-cache", daemon=True)
         self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._store.check(), self._loop)
         self._publishing = asyncio.run_coroutine_threadsafe(self._publish_regularly(), self._loop)
 
     def submit(self, requests: Sequence[CacheRequest]) -> None:
@@ -168,12 +177,18 @@ class SummaryCache:
         await self._store.close()
 
 
-def _store(settings: CacheSettings, recorder: Recorder) -> NoStore | SummaryStore:
+def _store(settings: CacheSettings, recorder: Recorder, warn: Callable[[str], None]) -> NoStore | SummaryStore:
     url = settings.store_url
     if url is None:
         return NoStore()
     check_url(url)
-    return SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), settings.keys, settings.summary_format, recorder)
+    return SummaryStore(
+        lambda: connection_from_url(url, TIMEOUT_S),
+        settings.keys,
+        settings.summary_format,
+        recorder,
+        StoreCondition(url, warn),
+    )
 
 
 def _users(request: CacheRequest) -> list[bytes]:

@@ -14,14 +14,22 @@ from cleave.serving.arrays import Arrays
 from cleave.serving.errors import InputError, OverloadError, RequestDroppedError, RequestFailedError, ServingError
 from cleave.serving.limits import Limits
 from cleave.serving.summary.encoder_queue import EncoderQueue, Flight, SummaryOrError
-from cleave.serving.summary.metrics import AGE_SECONDS, ENCODE_SECONDS, ENCODED, LOOKUPS, Recorder
+from cleave.serving.summary.metrics import (
+    AGE_SECONDS,
+    DROPPED,
+    ENCODE_SECONDS,
+    ENCODED,
+    ERROR,
+    EXPIRED,
+    LOOKUPS,
+    NOT_FOUND,
+    REFUSED,
+    Recorder,
+)
 from cleave.serving.summary.request import Lookup, Summary
 from cleave.serving.summary.store import Permit
 from cleave.serving.summary.user_inputs import UserInputs
 from cleave.serving.summary.wire_format import KeptSummary
-
-NOT_FOUND, EXPIRED, ERROR, REFUSED, DROPPED = "not_found", "expired", "error", "refused", "dropped"
-"""What the metrics say of a user who got no summary, beside the reasons of `_WHY_NOT_FOUND`."""
 
 _WHY_NOT_ENCODED: dict[type[ServingError], str] = {OverloadError: REFUSED, RequestDroppedError: DROPPED}
 

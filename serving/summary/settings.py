@@ -16,7 +16,7 @@ from cleave.serving.model_config import Config, parameter
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.summary_format import SummaryFormat
 from cleave.serving.summary.user_inputs import UserInputs
-from cleave.serving.variables import MAX_AGE_VARIABLE, STORE_VARIABLE
+from cleave.serving.variables import ENGINE_VARIABLE, MAX_AGE_VARIABLE, STORE_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class CacheSettings:
     max_age_s: float
     max_batch_size: int
     limits: Limits = field(default_factory=Limits)
+    engine: str = ""
+    """What runs the models of the server; "" where it was not started by `cleave serve`."""
 
     @staticmethod
     def from_config(folder: Path, config: Config, environment: Mapping[str, str] = os.environ) -> CacheSettings:
@@ -58,6 +60,7 @@ class CacheSettings:
             max_age_s=_seconds(config["name"], max_age),
             max_batch_size=config["max_batch_size"],
             limits=Limits.from_environment(environment),
+            engine=environment.get(ENGINE_VARIABLE, ""),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import secrets
 import threading
@@ -16,6 +17,7 @@ from valkey.exceptions import ResponseError, ValkeyClusterException
 
 from cleave.builders.names import MISS, OFF, STORE_ERROR, Absence
 from cleave.serving.errors import ServingError
+from cleave.serving.store.condition import StoreCondition
 from cleave.serving.store.url import FAILURES
 from cleave.serving.summary.keys import Keys, shown
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
@@ -90,6 +92,9 @@ class NoStore:
     async def forget(self, user_id: bytes) -> None:
         pass
 
+    async def check(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
@@ -103,6 +108,7 @@ class SummaryStore:
         keys: names the build, whose summaries alone are used.
         summary_format: what a summary must look like.
         recorder: gets errors, bytes and times.
+        condition: is told how each command ended.
         clock: seconds that only grow.
     """
 
@@ -112,9 +118,11 @@ class SummaryStore:
         keys: Keys,
         summary_format: SummaryFormat,
         recorder: Recorder,
+        condition: StoreCondition,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
+        self._condition = condition
         self._connection: Any = None
         self._connecting = threading.Lock()
         self._threads = ThreadPoolExecutor(MAX_COMMANDS, thread_name_prefix="summary-store")
@@ -200,6 +208,11 @@ class SummaryStore:
         for build in await self._ask("smembers", self._keys.builds):
             await self._ask("delete", self._keys.of_user_and_build(user_id, build))
 
+    async def check(self) -> None:
+        """Ask the store for something, so that trouble is known before the first request."""
+        with contextlib.suppress(StoreError):  # which was reported
+            await self._ask("smembers", self._keys.builds)
+
     async def close(self) -> None:
         self._threads.shutdown()
         if self._connection is not None:
@@ -225,10 +238,12 @@ class SummaryStore:
                 connection = self._connection = self._connection or self._connect()
             result = getattr(connection, command)(*arguments, **options)
         except FAILURES as error:
+            self._condition.failed(error)
             if not isinstance(error, ResponseError):  # which is an answer
                 self._rests_until = self._clock() + REST_S
             if isinstance(error, ValkeyClusterException):
                 self._connection = None  # it does not find nodes again that were all lost
             raise
+        self._condition.answered()
         self._rests_until = started
         return result, self._clock() - started

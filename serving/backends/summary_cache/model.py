@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from cleave import DISTRIBUTION
+from cleave.builders.contract.build_version import build_of_version
 from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import QUEUE_FULL
 from cleave.serving.arrays import Arrays
@@ -16,7 +19,7 @@ from cleave.serving.errors import InputError, OverloadError, RequestDroppedError
 from cleave.serving.server.served_folder import built_version
 from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.caller import Caller
-from cleave.serving.summary.metrics import METRICS, Samples, Sums
+from cleave.serving.summary.metrics import INFO, METRICS, LabelValues, Samples, Sums
 from cleave.serving.summary.policy import SummaryNotFoundError
 from cleave.serving.summary.settings import CacheSettings
 from cleave.serving.summary.store import StoreError
@@ -32,8 +35,9 @@ class TritonPythonModel:
         try:
             built = built_version(Path(args["model_repository"]), args["model_version"])
             self.settings = CacheSettings.from_config(built.parent, json.loads(args["model_config"]))
-            self.metrics = TritonMetrics(self.settings.name)
-            self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish)
+            build = build_of_version(args["model_version"]) or ""
+            self.metrics = TritonMetrics(self.settings.name, (build, version(DISTRIBUTION), self.settings.engine))
+            self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish, pb_utils.Logger.log_warn)
         except (ContractError, ServingError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
 
@@ -91,16 +95,23 @@ def _code(error: ServingError) -> Any:
 
 
 class TritonMetrics:
-    """Puts what was recorded on Triton's metrics port, with the name of the model."""
+    """Puts what was recorded on Triton's metrics port, with the name of the model.
 
-    def __init__(self, model: str) -> None:
+    Args:
+        info: the labels of `INFO`.
+    """
+
+    def __init__(self, model: str, info: LabelValues) -> None:
         self.model = model
         kinds = pb_utils.MetricFamily
         self.families = {
-            metric: kinds(metric.name, metric.help, kinds.HISTOGRAM if metric.buckets else kinds.COUNTER)
-            for metric in METRICS
+            metric: kinds(metric.name, metric.help, getattr(kinds, metric.kind.upper())) for metric in METRICS
         }
         self.children: dict[Any, Any] = {}
+        for metric in METRICS:
+            for labels in metric.series:
+                self.child(metric, labels)
+        self.child(INFO, info).set(1)
 
     def publish(self, sums: Sums, samples: Samples) -> None:
         for key, amount in sums.items():

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import valkey
 
+from cleave import DISTRIBUTION
 from cleave.clients import (
     DeadlineError,
     InvalidRequestError,
@@ -33,6 +35,7 @@ from cleave.serving.limits import Limits
 from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.embedded import EmbeddedStore
 from cleave.serving.summary.cache import PUBLISH_S
+from cleave.serving.summary.metrics import INFO, METRICS
 from tests.serving import cached_toy, toy
 from tests.serving.cached_toy import GATED_ITEM, Gate, history, rest, uncached, wait_until
 
@@ -312,6 +315,24 @@ def test_what_cannot_be_deleted_is_said(client: RankerClient, store: EmbeddedSto
     finally:
         wait_until(store.revive)
     wait_until(lambda: client.warm(user, history(1)) == "hit")
+
+
+def test_every_series_exists_before_anything_is_counted(server: TritonServer) -> None:
+    with urllib.request.urlopen(server.metrics_url) as answer:
+        text = answer.read().decode()
+    for counted in METRICS:
+        for values in counted.series:
+            name = f"{counted.name}_count" if counted.buckets else counted.name
+            labels = [f'{label}="{value}"' for label, value in zip(counted.labels, values, strict=True)]
+            lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+            assert any(all(label in line for label in labels) for line in lines), (name, labels)
+
+
+def test_the_build_that_answers_is_the_one_in_the_metrics(
+    server: TritonServer, client: RankerClient, user: str
+) -> None:
+    build = client.rank(user_id=user, history=history(1), **rest()).build
+    assert metric(server, INFO.name, build=str(build), version=version(DISTRIBUTION), engine="onnxruntime") == 1
 
 
 def test_the_metrics_say_what_happened(server: TritonServer, client: RankerClient, user: str) -> None:

@@ -37,7 +37,7 @@ class Caller:
         settings = CacheSettings(
             "toy_summary_cache", USER_INPUTS, FORMAT, Keys("toy", BUILD), "toy_history_encoder", None, 10.0, 4
         )
-        self.cache = SummaryCache(settings, encode, publish)
+        self.cache = SummaryCache(settings, encode, publish, list[str]().append)
         self.store = self.cache._policy._store = FakeStore()
 
     def ask(self, user_id: str = "", visits: list[int] | None = None, **parameters: object) -> CacheAnswer:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from cleave.builders.names import MODEL_REPOSITORY
 from cleave.serving.errors import ServingError
+from cleave.serving.store.condition import StoreCondition
 from cleave.serving.store.embedded import EmbeddedStore
 from cleave.serving.store.url import connection_from_url
 from cleave.serving.summary.keys import Keys
@@ -43,7 +45,9 @@ async def test_a_store_of_the_least_size_keeps_summaries(num_bytes: int) -> None
     summary_format = SummaryFormat({"values": TensorFormat(np.dtype("uint8"), (-1,))})
     keys = Keys("toy", b"a" * 32)
     with EmbeddedStore(str(OWN_BYTES + COPIES * num_bytes)) as embedded:
-        store = SummaryStore(lambda: connection_from_url(embedded.url, 5.0), keys, summary_format, Recorder())
+        condition = StoreCondition(embedded.url, list[str]().append)
+        connect = functools.partial(connection_from_url, embedded.url, 5.0)
+        store = SummaryStore(connect, keys, summary_format, Recorder(), condition)
         for user_id in (b"ann", b"bob", b"cid"):
             kept = KeptSummary({"values": np.zeros(num_bytes, np.uint8)}, b"d" * 32, 0.0)
             # In a store this full a permit may go first: nothing was used for a second, the unit of its clock.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import ssl
 import sys
@@ -19,10 +20,11 @@ import trustme
 import valkey
 import valkey.asyncio
 
+from cleave.serving.store.condition import StoreCondition
 from cleave.serving.store.url import connection_from_url
 from cleave.serving.summary.keys import Keys
 from cleave.serving.summary.metrics import READ_BYTES, STORE_ERRORS, STORE_SECONDS, WRITTEN_BYTES, Recorder
-from cleave.serving.summary.store import KEPT_S, PERMIT_S, TIMEOUT_S, StoreError, SummaryStore
+from cleave.serving.summary.store import KEPT_S, PERMIT_S, REST_S, TIMEOUT_S, StoreError, SummaryStore
 from cleave.serving.summary.wire_format import KeptSummary
 from tests.serving.summary.summaries import (
     BUILD,
@@ -77,9 +79,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def opened(url: str, build: bytes = BUILD) -> AsyncIterator[tuple[SummaryStore, Recorder, FakeClock]]:
+async def opened(
+    url: str, build: bytes = BUILD, warnings: list[str] | None = None
+) -> AsyncIterator[tuple[SummaryStore, Recorder, FakeClock]]:
     recorder, clock = Recorder(), FakeClock()
-    store = SummaryStore(lambda: connection_from_url(url, TIMEOUT_S), Keys("toy", build), FORMAT, recorder, clock)
+    condition = StoreCondition(url, ([] if warnings is None else warnings).append)
+    store = SummaryStore(
+        lambda: connection_from_url(url, TIMEOUT_S), Keys("toy", build), FORMAT, recorder, condition, clock
+    )
     yield store, recorder, clock
     await store.close()
 
@@ -346,3 +353,44 @@ def _wait_for_cluster(server: Server) -> None:
     while _cluster(server, "CLUSTER INFO")["cluster_state"] != "ok":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+async def test_trouble_is_one_warning_and_its_end_another(server: Server) -> None:
+    warnings: list[str] = []
+    async with opened(server.url, warnings=warnings) as (store, _, clock):
+        await store.check()
+        assert warnings == []
+        server.kill()
+        for _ in range(3):
+            assert await store.get(b"ann") == "store_error"
+            clock.now += 2 * REST_S
+        (warning,) = warnings
+        assert re.match(r"store unix:///.*: cannot be reached \(.*\); .* see that it runs at this address", warning)
+        server.restart()
+        for _ in range(3):
+            assert await store.get(b"ann") == "miss"
+        assert len(warnings) == 2
+        assert warnings[1].endswith(": answers again; summaries are kept")
+
+
+async def test_a_refused_password_is_said_at_the_start_and_is_not_in_the_warning(server: Server) -> None:
+    warnings: list[str] = []
+    url = server.url.replace("://", "://ann:secret@")
+    async with opened(url, warnings=warnings) as (store, _, clock):
+        await store.check()
+        clock.now += 2 * REST_S
+        await store.check()
+    (warning,) = warnings
+    assert ": refuses the user or the password (" in warning
+    assert "correct them in the URL of --store or CLEAVE_STORE" in warning
+    assert "secret" not in warning
+
+
+async def test_a_command_that_is_refused_by_itself_is_no_trouble_of_the_store(server: Server) -> None:
+    warnings: list[str] = []
+    async with opened(server.url, warnings=warnings) as (store, _, _clock):
+        client = connection_from_url(server.url, TIMEOUT_S)
+        client.lpush("ann", "no summary")
+        assert await store.get(b"ann") == "store_error"
+        client.close()
+    assert warnings == []
