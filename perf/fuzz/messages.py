@@ -21,6 +21,7 @@ DEFINED = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.CANCELLED,  # the time that the request itself allows was over
     }
 )
 """Statuses that blame the request."""
