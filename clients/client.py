@@ -107,8 +107,8 @@ class AsyncRankerClient:
             request: what belongs to this request alone.
             on_missing: gives the history of a user whom the server does not know, which is then asked again; may be a
                 coroutine function for the asyncio client.
-            deadline: seconds for the whole call, however many requests it takes, at most a year; what the server did not
-                begin by then it drops.
+            deadline: seconds for the whole call, however many requests it takes, at most a year; what the server did
+                not begin by then it drops.
 
         Raises:
             RankerError: see `cleave.clients.errors`; the first failure cancels the requests still running.
