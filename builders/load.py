@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ import torch
 from cleave.builders.contract.location import WEIGHTS_SUFFIX, Sizes
 from cleave.builders.errors import BuilderError
 from cleave.builders.spec import Ranker
+from cleave.builders.user_code.failure import user_code_error
 from cleave.builders.user_code.imports import module_from_file, module_from_name
 from cleave.builders.user_code.wrappers import unwrapped
 from cleave.builders.zoo import BASELINES, ZOO
@@ -29,8 +32,10 @@ def load_ranker(name: str, sizes: Sizes | None = None, weights: Path = WEIGHTS) 
     """The ranker called `name`, in evaluation mode.
 
     Args:
-        name: a zoo model, a file of weights that `cleave train` wrote, `module:attribute` or `file.py:attribute`.
-        sizes: other sizes for a zoo model; it gets random weights, always the same, where no trained ones fit.
+        name: a zoo model, a file of weights that `cleave train` wrote, `module:attribute` or `file.py:attribute`. The
+            attribute is a `Ranker`, or a function that makes one of sizes, which are keywords with defaults.
+        sizes: other sizes for a zoo model, or for such a function. A zoo model gets random weights, always the same,
+            where no trained ones fit; a function makes its own, and draws the same random ones each time.
         weights: the folder of the zoo's trained weights.
 
     Raises:
@@ -82,16 +87,7 @@ def zoo_sizes(name: str, sizes: Sizes) -> dict[str, int | float]:
             f"model {name!r}: not in the zoo ({', '.join(MODELS)}); use one of these, module:attribute, "
             f"file.py:attribute or FILE{WEIGHTS_SUFFIX} from `cleave train`"
         )
-    parameters = inspect.signature(MODELS[name]).parameters
-    known = {key: value.default for key, value in parameters.items() if isinstance(value.default, int | float)}
-    for key, size in sizes.items():
-        if key not in known:
-            raise LoadError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known)}")
-        if isinstance(known[key], int) and not isinstance(size, int):
-            raise LoadError(f"--size: {name}: {key}: expected a whole number, got {size}; leave the fraction out")
-        if isinstance(known[key], int) and size < 1:
-            raise LoadError(f"--size: {name}: {key}: expected at least 1, got {size}; choose a larger number")
-    return {**known, **sizes}
+    return _checked_sizes(name, MODELS[name], sizes)
 
 
 def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> Ranker:
@@ -101,12 +97,37 @@ def random_ranker(name: str, sizes: Sizes, seed: int = RANDOM_WEIGHTS_SEED) -> R
         LoadError: as `zoo_sizes`, or the sizes contradict each other.
     """
     chosen = zoo_sizes(name, sizes)
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         try:
             return MODELS[name](**chosen)
         except ValueError as error:
             raise LoadError(f"--size: {name}: {error}") from error
+
+
+def _checked_sizes(name: str, make: Callable[..., object], sizes: Sizes) -> dict[str, int | float]:
+    """Every size of a function that makes a ranker: `sizes`, and its defaults for the others."""
+    parameters = inspect.signature(make).parameters
+    known = {
+        key: value.default
+        for key, value in parameters.items()
+        if isinstance(value.default, int | float) and not isinstance(value.default, bool)
+    }
+    for key, size in sizes.items():
+        if key not in known:
+            raise LoadError(f"--size: {name} has no size {key!r}; its sizes are {', '.join(known) or 'none'}")
+        if isinstance(known[key], int) and not isinstance(size, int):
+            raise LoadError(f"--size: {name}: {key}: expected a whole number, got {size}; leave the fraction out")
+        if isinstance(known[key], int) and size < 1:
+            raise LoadError(f"--size: {name}: {key}: expected at least 1, got {size}; choose a larger number")
+    return {**known, **sizes}
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers from a seed, and afterwards from where they were."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        yield
 
 
 def _from_zoo(name: str, sizes: Sizes, folder: Path) -> tuple[str, dict[str, int | float], TrainedWeights | None]:
@@ -130,13 +151,30 @@ def _from_attribute(name: str, sizes: Sizes) -> Ranker:
             f"model {name!r}: expected module:attribute or file.py:attribute; write the name of the Ranker behind a "
             f"colon, as in {(place or name).strip(':')}:ranker"
         )
-    if sizes:
-        raise LoadError(f"--size: only zoo models have sizes, {name!r} is not one; leave --size out")
     module = module_from_file(Path(place)) if place.endswith(".py") else module_from_name(place)
     ranker = getattr(module, attribute, None)
+    if inspect.isfunction(ranker):
+        ranker = _made(name, ranker, sizes)
+    elif sizes:
+        raise LoadError(
+            f"--size: {name!r} is no function, expected one that takes sizes as keywords; leave --size out, or write a "
+            "function that returns the Ranker"
+        )
     if not isinstance(ranker, Ranker):
         found = "nothing" if ranker is None else type(ranker).__name__
         others = [f"{place}:{other}" for other, value in vars(module).items() if isinstance(value, Ranker)]
         remedy = f"give {' or '.join(others)}" if others else "make one with cleave.builders.Ranker"
         raise LoadError(f"model {name!r}: expected {attribute!r} to be a Ranker, got {found}; {remedy}")
     return unwrapped(ranker)
+
+
+def _made(name: str, make: Callable[..., object], sizes: Sizes) -> object:
+    """What a function of the user's returns, called with all its sizes."""
+    chosen = _checked_sizes(name, make, sizes)
+    try:
+        with _seeded(RANDOM_WEIGHTS_SEED), contextlib.redirect_stdout(sys.stderr):
+            return make(**chosen)
+    except (Exception, SystemExit) as error:
+        raise user_code_error(
+            error, f"model {name!r}", "make the function return a Ranker for the sizes that it was called with"
+        ) from error

@@ -16,7 +16,7 @@ WEIGHTS_SUFFIX = ".safetensors"
 """What the name of a file of trained weights ends with; as the NAME of a model it means that zoo model with them."""
 
 Sizes = Mapping[str, int | float]
-"""Arguments of a zoo model's function, by name."""
+"""Arguments of a function that makes a ranker, a zoo model's or a user's, by name."""
 
 
 class SizesError(ContractError):

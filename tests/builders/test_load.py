@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cleave.builders.load import MODELS, LoadError, described_weights, load_ranker, random_ranker, zoo_sizes
+from cleave.builders.user_code.failure import UserCodeError
 from cleave.builders.zoo import BASELINES, ZOO
 from cleave.builders.zoo.trained import WEIGHTS, TrainedWeights, WeightsError
 from cleave.cli import parser
@@ -48,10 +49,57 @@ def test_names_that_lead_nowhere(name: str, message: str, user_folder: Path) -> 
         load_ranker(name)
 
 
-def test_sizes_are_of_the_zoo(user_folder: Path) -> None:
+def test_sizes_are_of_the_zoo_or_of_a_function(user_folder: Path) -> None:
     write_model(user_folder / "my_model.py")
-    with pytest.raises(LoadError, match=r"--size: only zoo models have sizes, '.*' is not one; leave --size out"):
+    with pytest.raises(LoadError, match=r"--size: '.*' is no function, expected one .*; leave --size out, or write a"):
         load_ranker("my_model.py:ranker", {"layers": 3})
+
+
+FUNCTION = """
+import torch
+
+from my_model import ranker
+
+
+def make_ranker(rows=4, scale=1.0):
+    ranker.module.register_buffer("drawn", torch.rand(rows) * scale)
+    return ranker
+
+
+def make_nothing():
+    print("made nothing")
+
+
+def make_failing(rows=4):
+    raise ValueError(f"{rows} rows are too many")
+"""
+
+
+@pytest.fixture
+def functions(user_folder: Path) -> str:
+    """A file of functions that make, or ought to make, a ranker."""
+    write_model(user_folder / "my_model.py")
+    (user_folder / "my_functions.py").write_text(FUNCTION)
+    return "my_functions.py"
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_a_function_is_called_with_its_sizes_and_draws_the_same_weights(functions: str, rows: int) -> None:
+    name = f"{functions}:make_ranker"
+    drawn = [load_ranker(name, {"rows": rows}).module.get_buffer("drawn") for _ in range(2)]
+    assert drawn[0].shape == (rows,)
+    assert torch.equal(*drawn)
+    torch.testing.assert_close(load_ranker(name, {"rows": rows, "scale": 2.0}).module.get_buffer("drawn"), 2 * drawn[0])
+
+
+def test_functions_that_make_no_ranker(functions: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LoadError, match=r"make_ranker has no size 'depth'; its sizes are rows, scale"):
+        load_ranker(f"{functions}:make_ranker", {"depth": 3})
+    with pytest.raises(LoadError, match="expected 'make_nothing' to be a Ranker, got nothing"):
+        load_ranker(f"{functions}:make_nothing")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UserCodeError, match=r"my_functions.py:17: ValueError: 4 rows are too many; make the function"):
+        load_ranker(f"{functions}:make_failing")
 
 
 def test_sizes_that_a_model_does_not_have() -> None:
