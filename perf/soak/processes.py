@@ -13,8 +13,8 @@ SHARED_MEMORY = Path("/dev/shm")
 class Held:
     """What a process holds at one moment."""
 
-    pss_bytes: int
-    """Its memory; of what it shares with others its share."""
+    private_bytes: int
+    """Memory that it wrote to and no other process has: a share of what many map would change when others start."""
     files: int
     """Open file descriptors."""
     threads: int
@@ -75,11 +75,11 @@ def held_by(process: Process) -> Held | None:
     place = Path("/proc", str(process.pid))
     try:
         memory = (place / "smaps_rollup").read_text().splitlines()
-        pss = next(int(line.split()[1]) for line in memory if line.startswith("Pss:"))
+        private = next(int(line.split()[1]) for line in memory if line.startswith("Private_Dirty:"))
         maps = (place / "maps").read_text().splitlines()
         regions = frozenset(Path(line.split()[5]) for line in maps if f" {SHARED_MEMORY}/" in line)
         status = (place / "status").read_text().splitlines()
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
-        return Held(pss * 1024, len(list((place / "fd").iterdir())), threads, regions)
+        return Held(private * 1024, len(list((place / "fd").iterdir())), threads, regions)
     except (OSError, StopIteration):
         return None

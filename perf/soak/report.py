@@ -20,6 +20,8 @@ WHOLE_AGAIN_S = 20.0
 """The longest time that a part may be missing."""
 LEAST_GROWTH_S = 240.0
 """A server that was watched for less says nothing of its growth."""
+WHOLE_S, WHOLE_REQUESTS = 3600.0, 1_000_000
+"""A soak of this time or of so many requests is a whole one; a report says if it is of less."""
 MOST_WRONG = 10
 """Wrong answers that are shown."""
 
@@ -100,6 +102,9 @@ class SoakReport:
             "or forget the user. Every score of every answer is compared with those of the torch module.",
             120,
         )
+        if self.seconds < WHOLE_S and tally.ended < WHOLE_REQUESTS:
+            yield ""
+            yield f"A whole soak is one hour or {WHOLE_REQUESTS:,} requests: this one was shorter, and says less."
         yield from ("", "## What had to hold", "")
         yield markdown_table(["", "counted", "at most", ""], [bound.cells for bound in self.bounds])
         yield from self._wrong_lines()
@@ -116,7 +121,7 @@ class SoakReport:
         yield from ("", "## Kills", "")
         yield markdown_table(["part", "kills", "median", "longest", "failed requests"], self._outage_rows())
         yield from ("", "## Growth", "", f"In {self.growth_seconds / 60:.1f} minutes of the first half, without kills:")
-        yield from ("", markdown_table(["process", "memory (PSS)", "", "files", "threads", "shared regions"],
+        yield from ("", markdown_table(["process", "private memory", "", "files", "threads", "shared regions"],
                                        [_growth_cells(growth) for growth in self.growth]))  # fmt: skip
         yield from (f"- {left} was there after the server was stopped" for left in self.left)
 
@@ -155,12 +160,12 @@ class SoakReport:
 
 
 def _growth_cells(growth: Growth) -> Sequence[str]:
-    first, last = growth.pss_bytes
+    first, last = growth.private_bytes
     counts = (growth.files, growth.threads, growth.regions)
     return [
         growth.part,
         f"{byte_quantity(first)} to {byte_quantity(last)}",
-        f"{growth.pss_share:+.1%}",
+        f"{growth.private_share:+.1%}",
         *(f"{start:g} to {end:g}" for start, end in counts),
     ]
 

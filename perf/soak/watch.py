@@ -24,22 +24,22 @@ class Growth:
     """What one process held at the beginning and the end of a time: medians of the samples of either end."""
 
     part: str
-    pss_bytes: tuple[float, float]
+    private_bytes: tuple[float, float]
     files: tuple[float, float]
     threads: tuple[float, float]
     regions: tuple[float, float]
     """Regions of shared memory."""
 
     @property
-    def pss_share(self) -> float:
+    def private_share(self) -> float:
         """The memory that was added, as a share of that at the beginning."""
-        first, last = self.pss_bytes
+        first, last = self.private_bytes
         return last / first - 1
 
     @property
     def is_flat(self) -> bool:
         """Whether it grew by no more than the bounds."""
-        first, last = self.pss_bytes
+        first, last = self.private_bytes
         counts = (self.files, self.threads, self.regions)
         return (last - first <= max(LEAST_BYTES, MOST_GROWTH * first)) and all(
             end <= start + MOST_MORE for start, end in counts
@@ -85,4 +85,4 @@ def _growth(part: str, first: list[Held], last: list[Held]) -> Growth:
         return float(median(start)), float(median(end))
 
     regions = tuple(float(median(len(held.regions) for held in samples)) for samples in (first, last))
-    return Growth(part, ends("pss_bytes"), ends("files"), ends("threads"), (regions[0], regions[1]))
+    return Growth(part, ends("private_bytes"), ends("files"), ends("threads"), (regions[0], regions[1]))

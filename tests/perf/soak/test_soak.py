@@ -42,6 +42,12 @@ def test_a_failure_is_excused_by_a_kill_during_its_call() -> None:
     assert all(bound.holds for bound in GOOD.bounds)
 
 
+def test_a_report_of_a_shorter_soak_says_so() -> None:
+    assert "this one was shorter" in GOOD.to_markdown()
+    assert "this one was shorter" not in replace(GOOD, seconds=3600.0).to_markdown()
+    assert "this one was shorter" not in replace(GOOD, tally=Tally(answered=1_000_000)).to_markdown()
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -87,7 +93,7 @@ def test_processes_are_known_by_their_folder(tmp_path: Path) -> None:
         assert found.pid == running.pid
         held = held_by(found)
         assert held is not None
-        assert held.pss_bytes > 1 << 20
+        assert held.private_bytes > 1 << 20
         assert held.threads == 1
         running.kill()
         running.wait()
