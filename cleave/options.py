@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cleave.clients.tls import Tls
 
 GRPC_URL = "localhost:8001"
 """Where `cleave serve` listens unless it is told another place."""
@@ -58,6 +62,29 @@ def add_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", default=GRPC_URL, metavar="HOST:PORT", help="gRPC of the server (default: %(default)s)"
     )
+    add_tls(parser)
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """The certificates for the server that a command asks; `tls_from_options` reads them."""
+    for flag, text in (
+        ("ca", "use TLS, and trust servers that this authority signed, in PEM"),
+        ("cert", "the client's own certificate, for mutual TLS"),
+        ("key", "its private key"),
+    ):
+        parser.add_argument(f"--tls-{flag}", type=Path, metavar="FILE", help=text)
+
+
+def tls_from_options(options: argparse.Namespace) -> Tls | None:
+    """None where no file is given.
+
+    Raises:
+        InvalidRequestError: a certificate is given without its key, or the other way round.
+    """
+    from cleave.clients.tls import Tls  # noqa: PLC0415 - most commands need no client
+
+    files = (options.tls_ca, options.tls_cert, options.tls_key)
+    return Tls(*files) if any(files) else None
 
 
 def add_url_or_start(parser: argparse.ArgumentParser) -> None:

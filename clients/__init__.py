@@ -11,9 +11,11 @@ from cleave.clients.errors import (
     ServerError,
     SignatureError,
     UnavailableError,
+    UntrustedError,
 )
 from cleave.clients.ranking import Ranking
 from cleave.clients.signature import ModelSignature
+from cleave.clients.tls import Tls
 
 __all__ = [
     "AsyncRankerClient",
@@ -28,5 +30,7 @@ __all__ = [
     "Ranking",
     "ServerError",
     "SignatureError",
+    "Tls",
     "UnavailableError",
+    "UntrustedError",
 ]

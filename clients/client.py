@@ -29,6 +29,7 @@ from cleave.clients.padding import (
 )
 from cleave.clients.ranking import Ranking
 from cleave.clients.signature import ModelSignature, signature_from_served
+from cleave.clients.tls import Tls
 from cleave.clients.validation import (
     Array,
     Inputs,
@@ -58,7 +59,7 @@ class AsyncRankerClient:
     itself. Only `infer` is not repeated. A client belongs to the event loop of its first call.
     """
 
-    def __init__(self, url: str, model: str, micro_batch: int | None = None) -> None:
+    def __init__(self, url: str, model: str, micro_batch: int | None = None, tls: Tls | None = None) -> None:
         """
         Args:
             url: `host:port` of the server's gRPC endpoint.
@@ -66,6 +67,7 @@ class AsyncRankerClient:
                 `infer` also `NAME_history_encoder`.
             micro_batch: the most candidates of one request; by default as many as the model takes. Fewer share the
                 server's cores better where the history is not encoded for each (M-FALCON, arXiv 2402.17152).
+            tls: certificates, for a server with TLS; without it nothing is encrypted.
 
         Raises:
             InvalidRequestError: `micro_batch` is not above 0.
@@ -73,6 +75,7 @@ class AsyncRankerClient:
         self.url = url
         self.model = model
         self.micro_batch = micro_batch
+        self._tls = tls
         if micro_batch is not None and micro_batch < 1:
             raise InvalidRequestError(
                 f"{self._where}: micro_batch: expected at least 1, got {micro_batch}; leave it out to send all at once"
@@ -179,7 +182,7 @@ class AsyncRankerClient:
         if self._channel is None:
             from cleave.clients.transport import AsyncioChannel  # noqa: PLC0415 - gRPC is slow to import
 
-            self._channel = AsyncioChannel(self.url)
+            self._channel = AsyncioChannel(self.url, self._tls)
         return self._channel
 
     async def _fetched(self, history: Any) -> Inputs:
@@ -264,11 +267,11 @@ class AsyncRankerClient:
 class _BlockingClient(AsyncRankerClient):
     """Its coroutines finish without an event loop."""
 
-    def __init__(self, url: str, model: str, micro_batch: int | None) -> None:
+    def __init__(self, url: str, model: str, micro_batch: int | None, tls: Tls | None) -> None:
         from cleave.clients.transport import BlockingChannel  # noqa: PLC0415
 
-        super().__init__(url, model, micro_batch)
-        self._channel = BlockingChannel(url)
+        super().__init__(url, model, micro_batch, tls)
+        self._channel = BlockingChannel(url, tls)
 
     async def _fetched(self, history: Any) -> Inputs:
         if not inspect.isawaitable(history):
@@ -311,11 +314,11 @@ class RankerClient:
     the child process. In a coroutine use `AsyncRankerClient`, as this one would block the event loop.
     """
 
-    def __init__(self, url: str, model: str, micro_batch: int | None = None) -> None:
+    def __init__(self, url: str, model: str, micro_batch: int | None = None, tls: Tls | None = None) -> None:
         """Arguments: those of `AsyncRankerClient`."""
         self.url = url
         self.model = model
-        self._client = _BlockingClient(url, model, micro_batch)
+        self._client = _BlockingClient(url, model, micro_batch, tls)
 
     rank = _blocking(AsyncRankerClient.rank)
     warm = _blocking(AsyncRankerClient.warm)

@@ -39,6 +39,10 @@ class UnavailableError(RankerError):
     """The server cannot be reached or is not ready."""
 
 
+class UntrustedError(UnavailableError):
+    """Client and server do not trust each other's certificates; calls succeed once the files are right."""
+
+
 class OtherBuildError(UnavailableError):
     """The server does not have the build that the request was made for, nor the one that it was then made for."""
 

@@ -7,6 +7,7 @@ import math
 import queue
 import re
 import struct
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,8 +34,10 @@ from cleave.clients.errors import (
     RankerError,
     ServerError,
     UnavailableError,
+    UntrustedError,
 )
 from cleave.clients.signature import ServedModel
+from cleave.clients.tls import Stamp, Tls
 from cleave.clients.validation import Array
 
 OPTIONS = (
@@ -54,7 +57,8 @@ ERRORS: Mapping[grpc.StatusCode, tuple[type[RankerError], str]] = {
     ),
     grpc.StatusCode.UNAVAILABLE: (
         UnavailableError,
-        "the server cannot be reached or is not ready; check that it runs at this address and try again",
+        "the server cannot be reached or is not ready; check that it runs at this address, with or without "
+        "certificates as here, and try again",
     ),
     grpc.StatusCode.CANCELLED: (UnavailableError, "cancelled as the client was closed or the server stops; try again"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "no answer within the deadline; give it more time"),
@@ -73,6 +77,15 @@ OVERLOADED: tuple[type[RankerError], str] = (
     "RESOURCE_EXHAUSTED: too many requests wait there; send fewer at a time, or try again after a while",
 )
 
+UNTRUSTED = (
+    UntrustedError,
+    "the connection was refused over certificates; see that both are of the right authority, not expired and for this "
+    "host, and that a client names its own where the server asks for one",
+)
+
+REFUSED_HANDSHAKE = re.compile(r"CERTIFICATE|handshake failed|verification check failed", re.IGNORECASE)
+"""How gRPC says that one side does not trust the other, with the status UNAVAILABLE."""
+
 Call = tuple[str, Any]
 """Name of a method of the inference service, and its request message."""
 
@@ -81,6 +94,8 @@ def error_from_status(where: str, code: grpc.StatusCode, words: str) -> RankerEr
     """The error of our tree for a gRPC status, with the server's words."""
     if code == grpc.StatusCode.UNAVAILABLE and QUEUE_FULL in words:
         error, meaning = OVERLOADED
+    elif code == grpc.StatusCode.UNAVAILABLE and REFUSED_HANDSHAKE.search(words):
+        error, meaning = UNTRUSTED
     else:
         error, meaning = ERRORS.get(grpc.StatusCode.UNAVAILABLE if PASSING.match(words) else code, OTHER_ERROR)
     return error(f"{where}: {meaning} ({code.name}: {words})")
@@ -171,8 +186,26 @@ def _other_build(where: str, version: str, words: str) -> OtherBuildError:
 class GrpcChannel(ABC):
     """Calls of one server. Coroutines throughout: a channel that blocks simply never waits for the event loop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
         self.url = url
+        self._tls = tls
+        self._stamp: Stamp = ()
+        self._channels: list[Any] = []
+        self._newest: Any = None
+        self._connecting = threading.Lock()
+
+    def _stub(self) -> Any:
+        """Calls over a channel with the certificates that the files hold now; calls under way keep theirs.
+
+        Raises:
+            InvalidRequestError: a certificate cannot be read.
+        """
+        stamp = () if self._tls is None else self._tls.stamp()
+        with self._connecting:
+            if self._newest is None or stamp != self._stamp:
+                self._channels.append(self._opened(None if self._tls is None else self._tls.credentials()))
+                self._newest, self._stamp = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[-1]), stamp
+            return self._newest
 
     async def describe(self, model: str, time_left: Deadline) -> ServedModel:
         """What the server says of the latest version of a model, in both of its answers. Raises: RankerError."""
@@ -218,6 +251,10 @@ class GrpcChannel(ABC):
             raise error_from_status(where, error.code(), error.details()) from error
 
     @abstractmethod
+    def _opened(self, credentials: grpc.ChannelCredentials | None) -> Any:
+        """A channel; without TLS where there are no credentials."""
+
+    @abstractmethod
     async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
         """The answers in the order of the calls; the first `grpc.RpcError` cancels the calls still running."""
 
@@ -229,16 +266,17 @@ class GrpcChannel(ABC):
 class BlockingChannel(GrpcChannel):
     """Blocks the calling thread; may be used by several threads at once."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._channel = grpc.insecure_channel(url, options=OPTIONS)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+    def _opened(self, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.insecure_channel(self.url, options=OPTIONS)
+        return grpc.secure_channel(self.url, credentials, options=OPTIONS)
 
     async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
+        stub = self._stub()
         if len(calls) == 1:  # a future is watched by a thread of its own, which takes 0.4 ms
             ((method, message),) = calls
-            return [getattr(self._stub, method)(message, timeout=timeout)]
-        running = [getattr(self._stub, method).future(message, timeout=timeout) for method, message in calls]
+            return [getattr(stub, method)(message, timeout=timeout)]
+        running = [getattr(stub, method).future(message, timeout=timeout) for method, message in calls]
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             for call in running:
@@ -251,17 +289,21 @@ class BlockingChannel(GrpcChannel):
                 call.cancel()
 
     async def close(self) -> None:
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
 
 class AsyncioChannel(GrpcChannel):
     """Waits on the event loop it was made in, and on no other."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
+        super().__init__(url, tls)
         self._loop = asyncio.get_running_loop()
-        self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def _opened(self, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.url, options=OPTIONS)
+        return grpc.aio.secure_channel(self.url, credentials, options=OPTIONS)
 
     async def _send(self, calls: Sequence[Call], timeout: float | None) -> list[Any]:
         if asyncio.get_running_loop() is not self._loop:
@@ -269,7 +311,8 @@ class AsyncioChannel(GrpcChannel):
                 f"{self.url}: expected the event loop of the client's first call, got another; make a client in each "
                 "event loop"
             )
-        running = [getattr(self._stub, method)(message, timeout=timeout) for method, message in calls]
+        stub = self._stub()
+        running = [getattr(stub, method)(message, timeout=timeout) for method, message in calls]
         try:
             return await asyncio.gather(*running)
         finally:
@@ -277,4 +320,5 @@ class AsyncioChannel(GrpcChannel):
                 call.cancel()
 
     async def close(self) -> None:
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()

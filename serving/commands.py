@@ -53,6 +53,7 @@ def _add_serve(commands: Subparsers) -> None:
     )
     for service, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(f"--{service}-port", type=int, default=port, metavar="N", help="default: %(default)s")
+    _add_tls(parser)
     _add_store(parser)
     _add_limits(parser)
     parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
@@ -72,6 +73,16 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config-name", metavar="NAME", help="use configs/NAME.pbtxt where a model has it, as tensorrt"
     )
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("TLS", "gRPC is encrypted, and HTTP, which Triton cannot encrypt, is off.")
+    for flag, text in (
+        ("cert", "the server's certificate, in PEM"),
+        ("key", "its private key"),
+        ("client-ca", "answer only clients with a certificate that this authority signed"),
+    ):
+        group.add_argument(f"--tls-{flag}", type=Path, metavar="FILE", help=text)
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +129,7 @@ def _serve(options: argparse.Namespace) -> int:
     from cleave.serving.server.loaded_models import models_of  # noqa: PLC0415
     from cleave.serving.server.ports import Ports  # noqa: PLC0415 - other commands need no server
     from cleave.serving.server.supervisor import GivenUpError  # noqa: PLC0415
+    from cleave.serving.server.tls import tls_from_files  # noqa: PLC0415
     from cleave.serving.server.triton import TritonServer  # noqa: PLC0415
 
     names = list(dict.fromkeys(options.names))
@@ -140,6 +152,7 @@ def _serve(options: argparse.Namespace) -> int:
                 log_to_output=options.container,
                 variables=_variables(store, options.max_age),
                 limits=limits,
+                tls=tls_from_files(options.tls_cert, options.tls_key, options.tls_client_ca),
                 verbose=options.verbose,
             )
             print(f"starting Triton with {', '.join(models)}; its log: {log or 'here'}", file=sys.stderr)
@@ -228,7 +241,8 @@ def _default_repository(names: list[str], size: str) -> Path:
 def _announce(server: TritonServer, names: list[str]) -> None:
     print(f"ready: {', '.join(names)}")
     print(f"grpc: {server.grpc_url}")
-    print(f"http: {server.http_url}")
+    if server.tls is None:
+        print(f"http: {server.http_url}")
     print(f"metrics: {server.metrics_url}", flush=True)
 
 

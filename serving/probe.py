@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cleave.builders.names import UNCACHED, USER, USER_ID, model_name
-from cleave.options import add_url
+from cleave.options import add_url, tls_from_options
 
 if TYPE_CHECKING:
-    from cleave.clients import ModelSignature
+    from cleave.clients import ModelSignature, Tls
     from cleave.clients.signature import Axis
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -48,7 +48,7 @@ def _probe(options: argparse.Namespace) -> int:
     for name in options.names:
         started = time.monotonic()
         try:
-            build = probe(options.url, name, options.timeout)
+            build = probe(options.url, name, options.timeout, tls_from_options(options))
         except RankerError as error:
             print(f"cleave probe: {error}", file=sys.stderr)
             return EXIT_NOT_READY
@@ -56,7 +56,7 @@ def _probe(options: argparse.Namespace) -> int:
     return 0
 
 
-def probe(url: str, name: str, timeout_s: float) -> str | None:
+def probe(url: str, name: str, timeout_s: float, tls: Tls | None = None) -> str | None:
     """Let every process that a request for this model needs do its work; the build that it is of.
 
     Raises:
@@ -66,14 +66,14 @@ def probe(url: str, name: str, timeout_s: float) -> str | None:
     from cleave.clients.deadline import Deadline  # noqa: PLC0415
 
     time_left = Deadline(f"{name} at {url}", timeout_s)
-    with RankerClient(url, name) as client:
+    with RankerClient(url, name, tls=tls) as client:
         signature = client.signature(deadline=time_left.left())
         if signature.summary_cache is None:
             client.infer(probe_inputs(signature), deadline=time_left.left())
             return signature.build
         with contextlib.suppress(NotFoundError):  # as it should be: the cache looks for a user who is nobody
             client.infer(probe_inputs(signature), deadline=time_left.left())
-    probe(url, model_name(name, UNCACHED), time_left.left() or timeout_s)
+    probe(url, model_name(name, UNCACHED), time_left.left() or timeout_s, tls)
     return signature.build
 
 

@@ -22,12 +22,13 @@ OPTIONS = {
     "tune": "--models --data --jobs --out",
     "evaluate": "--models --data --jobs --seeds --out --weights",
     "catalogue": "out --data",
-    "serve": "names --repository --size --config-name --host --http-port --grpc-port --metrics-port --store "
+    "serve": "names --repository --size --config-name --host --http-port --grpc-port --metrics-port "
+    "--tls-cert --tls-key --tls-client-ca --max-queue --max-encodings --store "
     "--store-size --store-dir --max-age --verbose --container",
     "check": "names --repository --size --config-name --json",
-    "probe": "names --url --timeout",
-    "refresh": "name --store --url --stream --every --lease --once",
-    "rank": "name --user --top --url --arm --by-id --data --json",
+    "probe": "names --url --tls-ca --tls-cert --tls-key --timeout",
+    "refresh": "name --store --url --tls-ca --tls-cert --tls-key --stream --every --lease --once",
+    "rank": "name --user --top --url --tls-ca --tls-cert --tls-key --arm --by-id --data --json",
     "bench": "workload --compare --claims --cache --models --arms --rounds --size --repository --url --metrics-url "
     "--out",
     "verify": "name --size --target --repository --url --json",

@@ -14,7 +14,7 @@ from cleave.clients.client import RankerClient
 from cleave.clients.errors import InvalidRequestError, NotFoundError, UnavailableError
 from cleave.clients.ranking import Ranking
 from cleave.clients.signature import Axis, ModelSignature
-from cleave.options import add_data, add_json, add_url
+from cleave.options import add_data, add_json, add_url, tls_from_options
 
 if TYPE_CHECKING:
     from cleave.builders.training.data import MovieLens
@@ -60,7 +60,7 @@ def rank_catalogue(options: argparse.Namespace) -> int:
         raise InvalidRequestError(f"--by-id: expected --arm {kept}, got {options.arm}; leave out one of them")
     data = datasets.load(options.data)
     row = data.row_of_user(options.user)
-    with RankerClient(options.url, arm.model(options.name)) as client:
+    with RankerClient(options.url, arm.model(options.name), tls=tls_from_options(options)) as client:
         try:
             max_events = _max_events(client.signature(deadline=DEADLINE_S))
             ranking = client.rank(

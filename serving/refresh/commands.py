@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cleave.options import add_url
+from cleave.options import add_url, tls_from_options
 from cleave.serving.errors import ServingError
 from cleave.serving.variables import STORE_VARIABLE
 
@@ -60,7 +60,7 @@ def _refresh(options: argparse.Namespace) -> int:
     from cleave.clients import RankerClient  # noqa: PLC0415 - gRPC is slow to import
 
     _check_seconds(options)
-    with RankerClient(options.url, options.name) as client:
+    with RankerClient(options.url, options.name, tls=tls_from_options(options)) as client:
         refresher = _refresher(options, client)
         stopped = False
 

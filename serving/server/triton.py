@@ -30,6 +30,7 @@ from cleave.serving.server.log import failure_from_log, last_lines
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.server.served_folder import link_models
 from cleave.serving.variables import ENGINE_VARIABLE
+from cleave.serving.server.tls import ServerTls
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
 """Nobody decides what is loaded, mapped into memory or written to disk once the server has started."""
@@ -64,6 +65,7 @@ class TritonServer:
         log_to_output: let the server write where this process does, and to no file.
         variables: further environment variables for the server and its backends.
         limits: how much it takes at a time.
+        tls: encrypts gRPC and turns HTTP off; by default neither.
         verbose: let Triton log every step of every request.
         start_timeout_s: how long loading may take.
     """
@@ -80,6 +82,7 @@ class TritonServer:
         log_to_output: bool = False,
         variables: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        tls: ServerTls | None = None,
         verbose: bool = False,
         start_timeout_s: float = 300,
     ) -> None:
@@ -91,6 +94,7 @@ class TritonServer:
         self.config_name = config_name
         self.variables = dict(variables or {})
         self.limits = limits or Limits()
+        self.tls = tls
         self.verbose = verbose
         self.start_timeout_s = start_timeout_s
         self._asked_log = log
@@ -271,6 +275,8 @@ class TritonServer:
         for service, port in self.ports.items():
             yield f"--{service}-address={address}"
             yield f"--{service}-port={port}"
+        if self.tls is not None:
+            yield from self.tls.flags()
         yield from ["--log-verbose=1"] * self.verbose
 
     def _wait_until_ready(self) -> str | None:
@@ -296,18 +302,21 @@ class TritonServer:
                 region.chmod(0o600)
 
     def _is_ready(self) -> bool:
-        """Ready over HTTP, and listening for metrics, which Triton does last."""
-        assert self.ports.http is not None
-        connection = http.client.HTTPConnection(self._reachable_host, self.ports.http, timeout=1)
+        """Ready over HTTP where that is on, and listening for metrics, which Triton does last."""
         try:
-            connection.request("GET", "/v2/health/ready")
-            ready = connection.getresponse().status == http.HTTPStatus.OK
+            if self.tls is None and not self._says_ready():
+                return False
             socket.create_connection((self._reachable_host, self.ports.metrics), timeout=1).close()
         except (OSError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
-        return ready
+        return True
+
+    def _says_ready(self) -> bool:
+        """Raises: OSError, HTTPException: it does not listen yet."""
+        connection = http.client.HTTPConnection(self._reachable_host, self.ports.http, timeout=1)
+        with contextlib.closing(connection):
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
 
 
 def _end_with_this_process() -> list[str]:
