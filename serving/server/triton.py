@@ -29,8 +29,8 @@ from cleave.serving.server.loaded_models import CheckedModels, check_models
 from cleave.serving.server.log import failure_from_log, last_lines
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.server.served_folder import link_models
-from cleave.serving.variables import ENGINE_VARIABLE
 from cleave.serving.server.tls import ServerTls
+from cleave.serving.variables import ENGINE_VARIABLE
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
 """Nobody decides what is loaded, mapped into memory or written to disk once the server has started."""
