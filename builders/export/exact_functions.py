@@ -20,6 +20,7 @@ from onnxscript import ir
 from onnxscript import opset20 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_div_mode, aten_floor_divide, aten_log2, aten_where
 
+from cleave.builders.export.packed_sequences import recurrent_layer
 from cleave.builders.onnx_graph.random_inputs import AnyArray
 
 Value = Any
@@ -232,5 +233,6 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     _ATEN.__lshift__.Scalar: left_shift,
     _ATEN.bitwise_left_shift.Tensor_Scalar: left_shift,
     _ATEN.where.self: where,
+    torch.ops.cleave.recurrent_layer.default: recurrent_layer,
 }
 """What torch.onnx.export writes instead, by torch's operator."""

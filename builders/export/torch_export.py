@@ -17,7 +17,7 @@ import torch
 from cleave.builders.export.exact_functions import TRANSLATIONS
 from cleave.builders.export.passes import after_export
 from cleave.builders.export.refusals import ExportError, check_graph, check_module, explained
-from cleave.builders.export.rewrites import Rewrites
+from cleave.builders.export.rewrites import rewritten
 from cleave.builders.onnx_graph.edit import applied
 from cleave.builders.onnx_graph.random_inputs import draw_inputs
 from cleave.builders.spec import Axis, Ranker
@@ -62,7 +62,7 @@ def traced_graph(ranker: Ranker, inputs: Mapping[str, torch.Tensor]) -> onnx.Mod
         for tensor in ranker.inputs
     }
     _forget_kernels()
-    with _quiet(), Rewrites(), _inputs_by_name(ranker):
+    with _quiet(), rewritten(), _inputs_by_name(ranker):
         try:
             program = torch.onnx.export(
                 ranker.module.eval(),

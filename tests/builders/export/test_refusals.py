@@ -46,9 +46,11 @@ def test_weights_that_no_file_holds(user_folder: Path, monkeypatch: pytest.Monke
         onnx_from_ranker(ranker)
 
 
-def test_embedding_bags(user_folder: Path) -> None:
-    bag = "BAG = nn.EmbeddingBag(9, 4, mode='mean', padding_idx=0)"
-    ranker = loaded(user_folder, "return items * BAG(events % 9).sum(1, keepdim=True)", bag)
+def test_bags_of_any_length(user_folder: Path) -> None:
+    """A bag for each row of a table is a masked sum; bags that begin anywhere in a list are a loop."""
+    bag = "import torch; BAG = nn.EmbeddingBag(9, 4, mode='mean', padding_idx=0)"
+    places = "torch.arange(events.shape[0]) * events.shape[1]"
+    ranker = loaded(user_folder, f"return items * BAG((events % 9).reshape(-1), {places}).sum(1, keepdim=True)", bag)
     with pytest.raises(ExportError, match=FLOW.format("Loop")):
         onnx_from_ranker(ranker)
 

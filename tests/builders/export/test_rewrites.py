@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from cleave.builders.export.rewrites import Rewrites
+from cleave.builders.export.rewrites import Rewrites, rewritten
 from cleave.builders.export.torch_export import onnx_from_ranker
+from cleave.builders.onnx_graph.session import OnnxRunner
+from tests.builders.models import foreign
 from tests.builders.models.foreign import LastState, ranker_of
 
 
@@ -57,3 +59,47 @@ def test_recurrent_layers_are_exported_as_often_as_asked(layer: type[torch.nn.GR
     module = LastState(layer)
     first, second = (onnx_from_ranker(ranker_of("recurrent", module)).SerializeToString() for _ in range(2))
     assert first == second
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.sampled_from(["sum", "mean", "max"]), st.sampled_from([None, 0, 3, -1]))
+def test_embedding_bags(num_bags: int, num_rows: int, mode: str, padding: int | None) -> None:
+    """Bags with nothing but padding are among them."""
+    ids, table = torch.randint(0, 5, (num_bags, num_rows)), torch.randn(5, 3)
+    ids[0] = 3
+    options: dict[str, Any] = {"mode": mode, "padding_idx": padding}
+    if mode == "sum":
+        options["per_sample_weights"] = torch.randn(ids.shape)
+    with Rewrites():
+        rewritten_bags = functional.embedding_bag(ids, table, **options)
+    torch.testing.assert_close(rewritten_bags, functional.embedding_bag(ids, table, **options))
+
+
+def test_ragged_bags_stay_what_they_are() -> None:
+    ids, table, offsets = torch.tensor([1, 2, 3]), torch.randn(5, 3), torch.tensor([0, 1])
+    with Rewrites():
+        bags = functional.embedding_bag(ids, table, offsets, mode="sum")
+    torch.testing.assert_close(bags, torch.stack([table[1], table[2] + table[3]]))
+
+
+def test_functions_are_torchs_own_again_after_an_export() -> None:
+    given = vars(foreign)["pack_padded_sequence"], torch.nn.GRU.forward
+    with rewritten():
+        assert vars(foreign)["pack_padded_sequence"] is not given[0]
+    assert (vars(foreign)["pack_padded_sequence"], torch.nn.GRU.forward) == given
+
+
+@pytest.mark.parametrize("layer", [torch.nn.GRU, torch.nn.LSTM])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_packed_sequences_end_at_the_length_of_each_user(
+    layer: type[torch.nn.GRU | torch.nn.LSTM], bidirectional: bool
+) -> None:
+    torch.manual_seed(0)
+    module = foreign.PackedSequence(layer, 2, bidirectional).eval()
+    run = OnnxRunner(onnx_from_ranker(ranker_of("packed", module)))
+    for _ in range(10):
+        history, items = torch.randint(1, 60, (4, int(torch.randint(4, 30, ())))), torch.randint(1, 60, (4, 3))
+        for user, length in enumerate(torch.randint(1, history.shape[1] + 1, (4,))):
+            history[user, length:] = 0
+        expected = module(history, items)
+        scores = run({"history": history.numpy(), "items": items.numpy()})["scores"]
+        torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-4, atol=1e-5)

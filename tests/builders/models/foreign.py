@@ -9,6 +9,7 @@ import torch
 from torch import Tensor as Values
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cleave.builders import Axis, Ranker, Tensor
 from cleave.builders.cut.cut import Cut, cut_ranker
@@ -200,6 +201,67 @@ class LastState(nn.Module):
         return scores
 
 
+class PackedSequence(nn.Module):
+    """Recurrent layers over a packed sequence, whose rows and last state candidates read."""
+
+    def __init__(self, layer: type[nn.GRU | nn.LSTM], num_layers: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        self.layer = layer(WIDTH, WIDTH, num_layers, batch_first=True, bidirectional=bidirectional)
+        self.out = nn.Linear(WIDTH * (1 + bidirectional), WIDTH)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        lengths = (history != 0).sum(1).clamp(min=1)
+        packed = pack_padded_sequence(self.items(history), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed, last = self.layer(packed)
+        states, _ = pad_packed_sequence(packed, batch_first=True)
+        cells = last[1] if isinstance(last, tuple) else last
+        user = self.out(states.sum(1)) + cells[-1] + cells[0]
+        scores: Values = (user[:, None] * self.items(items)).sum(-1)
+        return scores
+
+
+class Bags(nn.Module):
+    """The mean, the sum and the largest values of embedding bags over the history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH)
+        self.bags = nn.ModuleList(
+            nn.EmbeddingBag(NUM_ITEMS, WIDTH, mode=mode, padding_idx=0) for mode in ("mean", "sum", "max")
+        )
+
+    def forward(self, history: Values, items: Values) -> Values:
+        user = torch.stack([bag(history) for bag in self.bags]).sum(0)
+        scores: Values = (user[:, None] * self.items(items)).sum(-1)
+        return scores
+
+
+class TorchDecoder(nn.Module):
+    """Candidates, each for itself, through a `nn.TransformerDecoder` that reads a causal `nn.TransformerEncoder`.
+
+    Neither layer is told whether its mask is causal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items = nn.Embedding(NUM_ITEMS, WIDTH, padding_idx=0)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, WIDTH, batch_first=True), 1)
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(WIDTH, HEADS, WIDTH, batch_first=True), 1)
+        self.score = nn.Linear(WIDTH, 1)
+
+    def forward(self, history: Values, items: Values) -> Values:
+        causal = nn.Transformer.generate_square_subsequent_mask(history.shape[1])
+        padding = history == 0
+        padding = padding & ~padding.all(dim=1, keepdim=True)  # attention over no keys is not a number here
+        ahead = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)
+        rows = self.encoder(self.items(history), mask=causal, src_key_padding_mask=ahead)
+        others = ~torch.eye(items.shape[1], dtype=torch.bool)
+        read = self.decoder(self.items(items), rows, tgt_mask=others, memory_key_padding_mask=padding)
+        scores: Values = self.score(read).squeeze(-1)
+        return scores
+
+
 MODULES: dict[str, Any] = {
     "keys_of_history": KeysOfHistory,
     "joint_mask": JointMask,
@@ -211,6 +273,10 @@ MODULES: dict[str, Any] = {
     "without_heads": WithoutHeads,
     "gru": functools.partial(LastState, nn.GRU),
     "lstm": functools.partial(LastState, nn.LSTM),
+    "packed_gru": functools.partial(PackedSequence, nn.GRU, num_layers=1, bidirectional=True),
+    "packed_lstm": functools.partial(PackedSequence, nn.LSTM, num_layers=2, bidirectional=False),
+    "embedding_bags": Bags,
+    "torch_decoder": TorchDecoder,
 }
 
 
