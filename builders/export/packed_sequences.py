@@ -25,8 +25,8 @@ Value = Any
 SEQUENCE_LENS = 4
 """The place of the lengths among the inputs of ONNX's GRU and LSTM."""
 
-_OPERATORS = torch.library.Library("cleave", "DEF")
-_OPERATORS.define(
+_OPERATORS = torch.library.Library("cleave", "DEF")  # type: ignore[no-untyped-call]
+_OPERATORS.define(  # type: ignore[no-untyped-call]
     "recurrent_layer(Tensor rows, Tensor lengths, Tensor[] states, Tensor[] weights, bool biases, bool bidirectional)"
     " -> Tensor[]"
 )
@@ -34,7 +34,7 @@ _OPERATORS.define(
 which an LSTM has two: its rows, zero behind the end, and its last states. It is traced and never run."""
 
 
-@torch.library.register_fake("cleave::recurrent_layer", lib=_OPERATORS)
+@torch.library.register_fake("cleave::recurrent_layer", lib=_OPERATORS)  # type: ignore[untyped-decorator]
 def _(
     rows: Tensor, lengths: Tensor, states: list[Tensor], weights: list[Tensor], biases: bool, bidirectional: bool
 ) -> list[Tensor]:
