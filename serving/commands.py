@@ -90,8 +90,9 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     store.add_argument(
         "--store",
         metavar="URL",
-        help="keep summaries in this Valkey: redis://[user:password@]host:port/db, rediss:// for TLS, redis+cluster:// "
-        "for a cluster, unix:///path; or `none` (default: $CLEAVE_STORE, or one that runs as long as this command)",
+        help="keep summaries in this Valkey: redis://host:port/db, rediss:// for TLS, redis+cluster:// "
+        "for a cluster, unix:///path; or `none` (default: $CLEAVE_STORE, which alone "
+        "may hold a password, or one that runs as long as this command)",
     )
     store.add_argument(
         "--store-size",
@@ -209,6 +210,7 @@ def _check(options: argparse.Namespace) -> int:
 def _store(options: argparse.Namespace, repository: Path, caches: list[str]) -> EmbeddedStore | NamedStore:
     """Where the server keeps the summaries of these caches, not started yet."""
     from cleave.serving.store.embedded import EmbeddedStore, NamedStore, default_store  # noqa: PLC0415 - loads the client
+    from cleave.serving.store.url import check_typed_url  # noqa: PLC0415
     from cleave.serving.summary.room import check_room  # noqa: PLC0415
 
     url = options.store or os.environ.get(STORE_VARIABLE) or ("none" if options.container else None)
@@ -216,6 +218,8 @@ def _store(options: argparse.Namespace, repository: Path, caches: list[str]) -> 
         if url is not None and value is not None:
             got = "another by --store" if options.store or not options.container else "--container, which has none"
             raise ServingError(f"{flag}: only for the default store, got {got}; leave one of them out")
+    if options.store:
+        check_typed_url(options.store)
     if url is not None:
         return NamedStore("" if url == "none" else url)
     if not caches:

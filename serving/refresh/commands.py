@@ -89,10 +89,12 @@ def _refresher(options: argparse.Namespace, client: object) -> Refresher:
     from cleave.serving.refresh.events import EventStream, history_tensors, max_events  # noqa: PLC0415
     from cleave.serving.refresh.histories import Histories  # noqa: PLC0415
     from cleave.serving.refresh.worker import DEADLINE_S, Refresher  # noqa: PLC0415
-    from cleave.serving.store.url import FAILURES, connection_from_url, without_secrets  # noqa: PLC0415
+    from cleave.serving.store.url import FAILURES, check_typed_url, connection_from_url, without_secrets  # noqa: PLC0415
     from cleave.serving.summary.keys import RefreshKeys  # noqa: PLC0415
 
     assert isinstance(client, RankerClient)
+    if options.store:
+        check_typed_url(options.store)
     url = options.store or os.environ.get(STORE_VARIABLE)
     if not url:
         raise ServingError("--store: expected the URL of the server's store, got none; `cleave serve` prints it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import valkey
 import valkey.cluster
@@ -32,6 +33,19 @@ def check_url(url: str) -> None:
         raise _refusal(url) from None
     if scheme.endswith(CLUSTER) and parsed.get("db"):
         raise _refusal(url)
+
+
+def check_typed_url(url: str) -> None:
+    """Refuse a password in an argument, which everybody who may list processes can read.
+
+    Raises:
+        ServingError: there is one.
+    """
+    if urlsplit(url).password or "password=" in urlsplit(url).query:
+        raise ServingError(
+            f"--store: expected a URL without a password, as every user of the machine can read arguments, got "
+            f"{without_secrets(url)}; put the URL into the environment, as CLEAVE_STORE"
+        )
 
 
 def connection_from_url(url: str, timeout_s: float) -> Any:

@@ -211,3 +211,9 @@ def test_a_container_has_tritons_log_for_output_and_the_variables_of_its_caller(
 def test_a_container_keeps_no_store(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     errors = _refused(["lookup", "--repository", str(repository), "--container", "--store-size", "1gb"], capsys)
     assert "--store-size: only for the default store, got --container, which has none; leave one of them out" in errors
+
+
+def test_serve_takes_no_password_among_its_arguments(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = _refused(["lookup", "--repository", str(repository), "--store", "redis://:hidden@host"], capsys)
+    assert "--store: expected a URL without a password" in errors
+    assert "hidden" not in errors

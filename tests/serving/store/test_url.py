@@ -6,7 +6,7 @@ import pytest
 from valkey.exceptions import ValkeyClusterException
 
 from cleave.serving.errors import ServingError
-from cleave.serving.store.url import check_url, connection_from_url, without_secrets
+from cleave.serving.store.url import check_typed_url, check_url, connection_from_url, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,11 @@ def test_a_refusal_holds_no_password(url: str) -> None:
     with pytest.raises(ServingError) as caught:
         check_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:hidden@host", "rediss://user:hidden@host/1", "unix:///s?password=hidden"])
+def test_a_password_is_no_argument(url: str) -> None:
+    with pytest.raises(ServingError, match=r"--store: expected a URL without a password.*CLEAVE_STORE$") as caught:
+        check_typed_url(url)
+    assert "hidden" not in str(caught.value)
+    check_typed_url("rediss://host:6379/1")
