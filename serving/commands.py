@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 EXIT_GIVEN_UP = 1
 EXIT_UNFIT = 1
 POLL_S = 0.2
+DRAIN_S = 20.0
+"""Less than the 30 s after which Docker (see deploy/compose.yaml) and Kubernetes kill."""
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -56,6 +58,14 @@ def _add_serve(commands: Subparsers) -> None:
     _add_tls(parser)
     _add_store(parser)
     _add_limits(parser)
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=DRAIN_S,
+        metavar="SECONDS",
+        help="when told to stop, refuse new requests and answer those under way for at most so long (default: "
+        "%(default)g)",
+    )
     parser.add_argument("--verbose", action="store_true", help="show Triton's log, every step of every request")
     parser.add_argument(
         "--container",
@@ -161,7 +171,12 @@ def _serve(options: argparse.Namespace) -> int:
                 _announce(server, names)
                 if caches:
                     print(f"store: {store}", flush=True)
-                _keep_serving(server, store, options.verbose)
+                try:
+                    _keep_serving(server, store, options.verbose)
+                except KeyboardInterrupt:
+                    if not server.drain(options.drain):
+                        _say(f"--drain: {options.drain:g} s have passed, and some requests under way are not answered")
+                    raise
     except GivenUpError as error:
         _say(str(error))
         return EXIT_GIVEN_UP

@@ -13,6 +13,10 @@ class InputError(ServingError):
     """One request's tensors cannot be used; the other requests of its batch can."""
 
 
+class StoppingError(ServingError):
+    """The request came when the server was told to stop, and is not answered."""
+
+
 class RequestFailedError(ServingError):
     """One request failed, and its tensors are not known to be the cause."""
 

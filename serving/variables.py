@@ -14,5 +14,8 @@ LIMITS_VARIABLE = "CLEAVE_LIMITS"
 ENGINE_VARIABLE = "CLEAVE_ENGINE"
 """What runs the models of the server, as metrics call it: `onnxruntime` or `tensorrt`."""
 
+GATE_VARIABLE = "CLEAVE_GATE"
+"""The folder of the server's gate: see `cleave.serving.gate`."""
+
 CHECKED_VARIABLE = "CLEAVE_CHECKED_FILES"
 """The files that were checked before the server was started: see `cleave.serving.checked_files`."""

@@ -24,7 +24,7 @@ OPTIONS = {
     "catalogue": "out --data",
     "serve": "names --repository --size --config-name --host --http-port --grpc-port --metrics-port "
     "--tls-cert --tls-key --tls-client-ca --max-queue --max-encodings --store "
-    "--store-size --store-dir --max-age --verbose --container",
+    "--store-size --store-dir --max-age --drain --verbose --container",
     "check": "names --repository --size --config-name --json",
     "probe": "names --url --tls-ca --tls-cert --tls-key --timeout",
     "refresh": "name --store --url --tls-ca --tls-cert --tls-key --stream --every --lease --once",

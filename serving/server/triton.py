@@ -23,6 +23,7 @@ from cleave.serving.errors import ServingError
 from cleave.serving.limits import Limits
 from cleave.serving.private_files import private_files
 from cleave.serving.server.backend_processes import BackendProcess, backend_processes
+from cleave.serving.server.drain import drain
 from cleave.serving.server.engines import backend_flags
 from cleave.serving.server.installation import Installation, assemble_backends, environment, find_installation
 from cleave.serving.server.loaded_models import CheckedModels, check_models
@@ -30,7 +31,7 @@ from cleave.serving.server.log import failure_from_log, last_lines
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.server.served_folder import link_models
 from cleave.serving.server.tls import ServerTls
-from cleave.serving.variables import ENGINE_VARIABLE
+from cleave.serving.variables import ENGINE_VARIABLE, GATE_VARIABLE
 
 CLOSED_APIS = "model-repository,shared-memory,trace,logging"
 """Nobody decides what is loaded, mapped into memory or written to disk once the server has started."""
@@ -49,6 +50,8 @@ EXIT_TIMEOUT_S = 10
 POLL_S = 0.02
 MODELS = "models"
 """In the server's folder: see `cleave.serving.server.served_folder`."""
+GATE = "gate"
+"""Beside them: see `cleave.serving.gate`."""
 ATTEMPTS = 3
 
 
@@ -205,6 +208,18 @@ class TritonServer:
         # A file is named where the user has it, not where a link to it is.
         return failure_from_log(self.log, self.poll()).replace(str(self._folder / MODELS), str(self.repository))
 
+    def drain(self, timeout_s: float) -> bool:
+        """Refuse new requests as UNAVAILABLE, answer those under way, and stop; whether all were answered in time."""
+        if self._process is None or self._folder is None:
+            return True
+        graphs = {artifact.parents[1].name for artifact in self._checked.artifacts}
+        drained = drain(self._folder / GATE, self.metrics_url, timeout_s)
+        # Where no process of ours runs a graph, Triton itself waits for the last of its requests. Else there is nothing
+        # to wait for, and a Triton that ends by itself says NOT_FOUND while it unloads its models.
+        in_triton = graphs - {process.model for process in self._backends}
+        self._end(signal.SIGTERM if in_triton else signal.SIGKILL)
+        return drained
+
     def stop(self) -> None:
         """Let requests under way finish, end the server and everything it started, and remove its folder."""
         self._end(signal.SIGTERM)
@@ -236,10 +251,18 @@ class TritonServer:
         # The python backend imports `model` from the current folder first, so that is an empty one.
         empty = self._folder / "empty"
         empty.mkdir()
+        (self._folder / GATE).mkdir()
         command = [str(installation.binary), *self._flags(installation)]
         engine = "tensorrt" if self._checked.engines else "onnxruntime"
-        checked = {**checked_variable(self._checked.artifacts), ENGINE_VARIABLE: engine}
-        return command, empty, {**environment(installation), **checked, **self.limits.variables(), **self.variables}
+        variables = {
+            **environment(installation),
+            **checked_variable(self._checked.artifacts),
+            ENGINE_VARIABLE: engine,
+            GATE_VARIABLE: str(self._folder / GATE),
+            **self.limits.variables(),
+            **self.variables,
+        }
+        return command, empty, variables
 
     def _launch(self, installation: Installation) -> None:
         command, folder, variables = self._prepare(installation)

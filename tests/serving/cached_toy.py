@@ -39,14 +39,16 @@ class TritonPythonModel(model.TritonPythonModel):
         config = json.loads(args["model_config"])
         config["default_model_filename"] = "model.onnx"
         super().initialize({{**args, "model_config": json.dumps(config)}})
-        self.gate = pathlib.Path(config["parameters"]["{GATE_PARAMETER}"]["string_value"])
+        self.folder = pathlib.Path(config["parameters"]["{GATE_PARAMETER}"]["string_value"])
 
-    def execute(self, requests):
-        items = [model.pb_utils.get_input_tensor_by_name(request, "history_items") for request in requests]
-        while (self.gate / "closed").exists() and any(({GATED_ITEM} == tensor.as_numpy()).any() for tensor in items):
-            (self.gate / "reached").touch()
+        self.ungated, self.model.run = self.model.run, self.run
+
+    def run(self, requests):
+        items = [request.inputs["history_items"] for request in requests]
+        while (self.folder / "closed").exists() and any(({GATED_ITEM} == each).any() for each in items):
+            (self.folder / "reached").touch()
             time.sleep(0.005)
-        return super().execute(requests)
+        return self.ungated(requests)
 '''
 
 

@@ -7,16 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 import pytest
 import tritonclient.grpc as grpcclient
 
 from cleave import cli
-from cleave.clients import RankerClient
+from cleave.clients import RankerClient, RankerError
 from cleave.serving.server.ports import Ports, choose_ports
 from tests.serving import cached_toy, toy
 
@@ -104,6 +106,54 @@ def test_serve_starts_anew_what_was_killed_and_the_store_keeps_what_it_holds(tmp
         process.communicate(timeout=STOP_S)
     assert process.returncode == 0
     assert (tmp_path / ".cleave" / "logs" / f"triton-{ports.grpc}.log.1").is_file()
+
+
+def _ask(client: RankerClient, item: int, answers: list[str]) -> None:
+    try:
+        client.rank(history=cached_toy.history(item), deadline=STOP_S, **cached_toy.rest())
+        answers.append("scores")
+    except RankerError as error:
+        answers.append(type(error).__name__)
+
+
+@pytest.mark.parametrize(("drain_s", "under_way"), [("20", "scores"), ("0.5", "UnavailableError")])
+def test_a_stop_answers_what_is_under_way_and_refuses_what_comes_after(
+    drain_s: str, under_way: str, tmp_path: Path
+) -> None:
+    gate = cached_toy.Gate(tmp_path)
+    repository = cached_toy.write(tmp_path / "repository", gate.folder)
+    ports = choose_ports("127.0.0.1", Ports())
+    url = f"127.0.0.1:{ports.grpc}"
+    served = _served("toy", "--repository", str(repository), *_port_flags(ports), "--drain", drain_s, cwd=tmp_path)
+    with served as process, contextlib.ExitStack() as closing:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready: toy\n"
+        clients = [closing.enter_context(RankerClient(url, model)) for model in ("toy", "toy_uncached", "toy_whole")]
+        for client in clients:
+            _ask(client, 1, [])
+        before: list[str] = []
+        with gate.closed():
+            # A miss and a request of the ensemble without a cache; what is behind them waits in Triton's queue.
+            asked = [clients[0], *[clients[1]] * 3]
+            threads = [Thread(target=_ask, args=(client, cached_toy.GATED_ITEM, before)) for client in asked]
+            for thread in threads:
+                thread.start()
+            gate.wait_until_reached()
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.4)
+            after: list[str] = []
+            _ask(clients[0], 2, after)
+            _ask(clients[2], 2, after)
+            assert after == ["UnavailableError"] * 2
+            if under_way != "scores":
+                process.wait(STOP_S)
+        for thread in threads:
+            thread.join()
+        _, errors = process.communicate(timeout=STOP_S)
+    assert before == [under_way] * 4
+    assert process.returncode == 0
+    assert ("--drain: 0.5 s have passed, and some requests under way are not answered" in errors) == (drain_s == "0.5")
 
 
 def _descendant(pid: int, program: str) -> int:

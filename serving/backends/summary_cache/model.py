@@ -15,7 +15,15 @@ from cleave.builders.contract.build_version import build_of_version
 from cleave.builders.contract.errors import ContractError
 from cleave.builders.names import QUEUE_FULL
 from cleave.serving.arrays import Arrays
-from cleave.serving.errors import InputError, OverloadError, RequestDroppedError, RequestFailedError, ServingError
+from cleave.serving.errors import (
+    InputError,
+    OverloadError,
+    RequestDroppedError,
+    RequestFailedError,
+    ServingError,
+    StoppingError,
+)
+from cleave.serving.gate import PART_OF_ANOTHER, Gate
 from cleave.serving.server.served_folder import built_version
 from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.caller import Caller
@@ -35,6 +43,7 @@ class TritonPythonModel:
         try:
             built = built_version(Path(args["model_repository"]), args["model_version"])
             self.settings = CacheSettings.from_config(built.parent, json.loads(args["model_config"]))
+            self.gate = Gate.of_server(self.settings.name)
             build = build_of_version(args["model_version"]) or ""
             self.metrics = TritonMetrics(self.settings.name, (build, version(DISTRIBUTION), self.settings.engine))
             self.cache = SummaryCache(self.settings, self.encode, self.metrics.publish, pb_utils.Logger.log_warn)
@@ -42,17 +51,29 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(str(error)) from None
 
     def execute(self, requests: list[Any]) -> None:
-        self.cache.submit([self.request(request) for request in requests])
+        given = [self.request(request) for request in requests]
+        self.cache.submit([request for request in given if self.is_let_in(request)])
 
     def finalize(self) -> None:
         self.cache.close()
 
     def request(self, request: Any) -> CacheRequest:
+        self.gate.enter()
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         sender = request.get_response_sender()
         reply = functools.partial(self.reply, sender, request.requested_output_names())
         caller = Caller(request.timeout() / MICROSECONDS or None, sender.is_cancelled)
         return CacheRequest(inputs, reply, json.loads(request.parameters()), caller)
+
+    def is_let_in(self, request: CacheRequest) -> bool:
+        """Whether the gate is open for it; else it is answered."""
+        try:
+            if self.gate.is_closed:
+                self.gate.let_in()
+        except StoppingError as error:
+            request.reply(error)
+            return False
+        return True
 
     def reply(self, sender: Any, names: list[str], answer: CacheAnswer) -> None:
         if isinstance(answer, ServingError):
@@ -60,7 +81,10 @@ class TritonPythonModel:
             response = pb_utils.InferenceResponse(error=error)
         else:
             response = pb_utils.InferenceResponse([pb_utils.Tensor(n, answer[n]) for n in names if n in answer])
-        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        finally:
+            self.gate.leave()
 
     async def encode(self, inputs: Arrays) -> Arrays:
         request = pb_utils.InferenceRequest(
@@ -69,6 +93,7 @@ class TritonPythonModel:
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             # An encoder on a GPU would hand its outputs over in GPU memory, which numpy cannot read.
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+            parameters={PART_OF_ANOTHER: True},
         )
         response = await request.async_exec()
         if response.has_error():
@@ -87,6 +112,7 @@ def _code(error: ServingError) -> Any:
     codes = {
         InputError: pb_utils.TritonError.INVALID_ARG,
         SummaryNotFoundError: pb_utils.TritonError.NOT_FOUND,
+        StoppingError: pb_utils.TritonError.UNAVAILABLE,
         StoreError: pb_utils.TritonError.UNAVAILABLE,
         OverloadError: pb_utils.TritonError.UNAVAILABLE,
         RequestDroppedError: pb_utils.TritonError.CANCELLED,
