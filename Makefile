@@ -12,7 +12,7 @@ LOCK_OPTIONS := --torch-backend cpu
 # "VAR=value make" changes nothing tracked: these are the same on every machine.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo bench image lock test test-all lint format clean
+.PHONY: help setup demo bench image lock test test-all test-image lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -42,7 +42,10 @@ test: setup lint ## Run the linters, the type checker and the tests but the long
 	$(PYTEST) -m 'not long'
 
 test-all: setup lint ## Run the linters, the type checker and all tests, more examples of each property among them
-	$(PYTEST) --hypothesis-profile thorough
+	$(PYTEST) -m 'not image' --hypothesis-profile thorough
+
+test-image: setup ## Build the image of the target cpu on a stand-in base and run it in containers (root, podman)
+	$(BIN)/pytest -m image
 
 lint: setup ## Run ruff and mypy
 	$(BIN)/ruff check .

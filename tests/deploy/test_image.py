@@ -24,7 +24,7 @@ from tests.deploy.files import BUILD_IMAGE, read_yaml
 from tests.deploy.podman import Podman, skip_without_podman
 from tests.deploy.stand_in import SEARCH_PATH, base_image, options_of_this_machine, stand_in
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.image]
 
 IMAGE = "localhost/cleave:cpu"
 COMPOSE = read_yaml("compose.yaml")["services"]
