@@ -36,7 +36,9 @@ def stand_in(folder: Path) -> Path:
     if not archive.exists():
         suite = archive.stem.rpartition("-")[2]
         root = folder / "root"
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(root)]
+        # What it mounts in there is seen by itself alone, and gone when it ends, however that is.
+        alone = ["unshare", "--mount", "debootstrap", "--variant=minbase"]
+        command = [*alone, f"--include={','.join(PACKAGES)}", suite, str(root)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BUILD_S)
         assert done.returncode == 0, done.stdout + done.stderr
         # Debian keeps its Python for its own packages; in the image pip may write where Python looks.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         yield podman
     finally:
         podman.close()
+        shutil.rmtree(folder)  # pip's downloads among it, which pytest would keep for three runs
 
 
 @pytest.fixture(scope="module")
