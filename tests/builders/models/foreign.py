@@ -216,7 +216,7 @@ class PackedSequence(nn.Module):
         packed, last = self.layer(packed)
         states, _ = pad_packed_sequence(packed, batch_first=True)
         cells = last[1] if isinstance(last, tuple) else last
-        user = self.out(states.sum(1)) + cells[-1] + cells[0]
+        user = self.out(states.sum(1) / lengths[:, None]) + cells[-1] + cells[0]
         scores: Values = (user[:, None] * self.items(items)).sum(-1)
         return scores
 
@@ -252,8 +252,8 @@ class TorchDecoder(nn.Module):
 
     def forward(self, history: Values, items: Values) -> Values:
         causal = nn.Transformer.generate_square_subsequent_mask(history.shape[1])
-        padding = history == 0
-        padding = padding & ~padding.all(dim=1, keepdim=True)  # attention over no keys is not a number here
+        # Attention over no keys is not a number here: the first row is read by all, even where it is padding.
+        padding = (history == 0) & (torch.arange(history.shape[1]) > 0)
         ahead = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)
         rows = self.encoder(self.items(history), mask=causal, src_key_padding_mask=ahead)
         others = ~torch.eye(items.shape[1], dtype=torch.bool)
