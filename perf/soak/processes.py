@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-SHARED_MEMORY = Path("/dev/shm")
+from cleave.serving.server.processes import PROC, arguments_of, shared_memory_of, stat_of
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,23 @@ class Process:
 
 def process_of(pid: int) -> Process | None:
     """The process of this id, or None if it has ended."""
-    try:
-        return _process(Path("/proc", str(pid)))
-    except (OSError, IndexError):
+    stat = stat_of(pid)
+    if stat is None or stat.has_ended:
         return None
+    return Process(pid, stat.started, stat.name, tuple(arguments_of(pid)))
 
 
 def processes_in(folder: Path) -> list[Process]:
     """Processes of this user whose folder of temporary files is this one, or that work inside of it."""
     found = []
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit() and int(place.name) != os.getpid():
+    for place in PROC.glob("[0-9]*"):
+        if int(place.name) != os.getpid():
             try:
-                if _is_in(place, folder):
-                    found.append(_process(place))
-            except (OSError, IndexError):
+                process = process_of(int(place.name)) if _is_in(place, folder) else None
+            except OSError:
                 continue  # ended meanwhile, or another user's
+            if process is not None:
+                found.append(process)
     return found
 
 
@@ -61,23 +62,13 @@ def _is_in(place: Path, folder: Path) -> bool:
     return folder in (place / "cwd").readlink().parents
 
 
-def _process(place: Path) -> Process:
-    # The name is in parentheses and may hold any character; the 20th field behind it is the time of the start.
-    stat = (place / "stat").read_text().rpartition(")")[2].split()
-    if stat[0] == "Z":
-        raise ProcessLookupError(f"{place} has ended")
-    arguments = (place / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    return Process(int(place.name), int(stat[19]), (place / "comm").read_text().strip(), tuple(arguments))
-
-
 def held_by(process: Process) -> Held | None:
     """What a process holds, or None if it has ended."""
-    place = Path("/proc", str(process.pid))
+    place = PROC / str(process.pid)
     try:
         memory = (place / "smaps_rollup").read_text().splitlines()
         private = next(int(line.split()[1]) for line in memory if line.startswith("Private_Dirty:"))
-        maps = (place / "maps").read_text().splitlines()
-        regions = frozenset(Path(line.split()[5]) for line in maps if f" {SHARED_MEMORY}/" in line)
+        regions = frozenset(shared_memory_of(process.pid))
         status = (place / "status").read_text().splitlines()
         threads = next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
         return Held(private * 1024, len(list((place / "fd").iterdir())), threads, regions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import re
 import shutil
 import signal
 import socket
@@ -29,6 +28,7 @@ from cleave.serving.server.installation import Installation, assemble_backends, 
 from cleave.serving.server.loaded_models import CheckedModels, check_models
 from cleave.serving.server.log import failure_from_log, last_lines
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
+from cleave.serving.server.processes import shared_memory_of
 from cleave.serving.server.served_folder import link_models
 from cleave.serving.server.tls import ServerTls
 from cleave.serving.variables import ENGINE_VARIABLE, GATE_VARIABLE
@@ -44,7 +44,6 @@ _DIE_WITH_PARENT = (
     "import ctypes, os, signal, sys; PR_SET_PDEATHSIG = 1; "
     "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
 )
-_SHARED_MEMORY = re.compile(r"/dev/shm/\S+")
 EXIT_TIMEOUT_S = 10
 """For requests under way when the server is stopped; Triton never answers some requests of batch size 0."""
 POLL_S = 0.02
@@ -350,8 +349,3 @@ def _end_with_this_process() -> list[str]:
     if threading.current_thread() is not threading.main_thread():
         return []
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT]
-
-
-def shared_memory_of(pid: int) -> set[Path]:
-    """The regions of shared memory that a process has mapped."""
-    return {Path(region) for region in _SHARED_MEMORY.findall(Path(f"/proc/{pid}/maps").read_text())}

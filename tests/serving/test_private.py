@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cleave.serving.server.triton import TritonServer, shared_memory_of
+from cleave.serving.server.processes import shared_memory_of
+from cleave.serving.server.triton import TritonServer
 from cleave.serving.store.embedded import EmbeddedStore
 from cleave.serving.variables import STORE_VARIABLE
 

@@ -24,7 +24,8 @@ from cleave.builders.files import sha256_of
 from cleave.serving.errors import ServingError
 from cleave.serving.server.loaded_models import check_models
 from cleave.serving.server.ports import Ports, choose_ports
-from cleave.serving.server.triton import UNSENDABLE_HEADER, TritonServer, shared_memory_of
+from cleave.serving.server.processes import shared_memory_of
+from cleave.serving.server.triton import UNSENDABLE_HEADER, TritonServer
 from tests.serving import toy
 
 
