@@ -55,11 +55,13 @@ class Gate:
         return self._closed is not None and self._closed.exists()
 
     def let_in(self) -> None:
-        """Of a closed gate, for each request in the order of the queue.
+        """To be asked for each request in the order of the queue; an open gate lets all in.
 
         Raises:
             StoppingError: it came after the gate was closed.
         """
+        if not self.is_closed:
+            return
         assert self._closed is not None
         if self._still_queued is None:
             queued: dict[str, int] = json.loads(self._closed.read_text())

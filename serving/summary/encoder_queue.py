@@ -142,7 +142,12 @@ class EncoderQueue:
         try:
             await self._encode(batch)
         except Exception as error:
-            asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
-            failure = RequestFailedError(f"summary cache: {type(error).__name__}: {error}; see the server's log")
+            failure = unexpected(error)
             for flight in batch:
                 self._land(flight, failure)
+
+
+def unexpected(error: Exception) -> RequestFailedError:
+    """Log a failure that no rule foresees, and say to callers where to read of it."""
+    asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
+    return RequestFailedError(f"summary cache: {type(error).__name__}: {error}; see the server's log")

@@ -11,9 +11,9 @@ import numpy as np
 
 from cleave.builders.names import CORRUPT, FOREIGN, HIT, MISS, OFF, STALE, STORE_ERROR, Absence, Status
 from cleave.serving.arrays import Arrays
-from cleave.serving.errors import InputError, OverloadError, RequestDroppedError, RequestFailedError, ServingError
+from cleave.serving.errors import InputError, OverloadError, RequestDroppedError, ServingError
 from cleave.serving.limits import Limits
-from cleave.serving.summary.encoder_queue import EncoderQueue, Flight, SummaryOrError
+from cleave.serving.summary.encoder_queue import EncoderQueue, Flight, SummaryOrError, unexpected
 from cleave.serving.summary.metrics import (
     AGE_SECONDS,
     DROPPED,
@@ -44,6 +44,8 @@ _WHY_NOT_FOUND: dict[Absence, str] = {
 
 class SummaryNotFoundError(ServingError):
     """A user was named by id alone, and no summary may be used; `reason` is what the metrics say."""
+
+    status = "NOT_FOUND"
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -180,11 +182,9 @@ class SummaryPolicy:
             await asyncio.gather(*map(self._permit, unkept))
             self._queue.add(unkept)
         except Exception as error:
-            asyncio.get_running_loop().call_exception_handler({"message": "summary cache", "exception": error})
+            failure = unexpected(error)
             for flight in flights:
-                self._land(
-                    flight, RequestFailedError(f"summary cache: {type(error).__name__}: {error}; see the server's log")
-                )
+                self._land(flight, failure)
 
     async def _permit(self, flight: Flight) -> None:
         """Once, before anything is encoded: a user may be forgotten at any time from here on."""

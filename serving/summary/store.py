@@ -65,6 +65,8 @@ _DISPENSABLE = ("get", "sadd", "set", "eval")
 class StoreError(ServingError):
     """The store did not do what it was asked."""
 
+    status = "UNAVAILABLE"
+
 
 @dataclass(frozen=True)
 class Permit:

@@ -9,7 +9,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from cleave.builders.contract.errors import ContractError
-from cleave.serving.errors import InputError, ServingError, StoppingError
+from cleave.serving.errors import ServingError, StoppingError
 from cleave.serving.gate import PART_OF_ANOTHER, Gate
 from cleave.serving.onnx.model import OnnxAnswer, OnnxModel, OnnxRequest
 from cleave.serving.onnx.session import yield_cpu
@@ -55,7 +55,6 @@ def _request(request: Any) -> OnnxRequest:
 
 def _response(answer: OnnxAnswer) -> Any:
     if isinstance(answer, ServingError):
-        codes = {InputError: pb_utils.TritonError.INVALID_ARG, StoppingError: pb_utils.TritonError.UNAVAILABLE}
-        code = codes.get(type(answer), pb_utils.TritonError.INTERNAL)
+        code = getattr(pb_utils.TritonError, answer.status)
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), code))
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])

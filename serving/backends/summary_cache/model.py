@@ -18,7 +18,6 @@ from cleave.serving.arrays import Arrays
 from cleave.serving.errors import (
     InputError,
     OverloadError,
-    RequestDroppedError,
     RequestFailedError,
     ServingError,
     StoppingError,
@@ -28,9 +27,7 @@ from cleave.serving.server.served_folder import built_version
 from cleave.serving.summary.cache import CacheAnswer, CacheRequest, SummaryCache
 from cleave.serving.summary.caller import Caller
 from cleave.serving.summary.metrics import INFO, METRICS, LabelValues, Samples, Sums
-from cleave.serving.summary.policy import SummaryNotFoundError
 from cleave.serving.summary.settings import CacheSettings
-from cleave.serving.summary.store import StoreError
 
 MICROSECONDS = 1e6
 """In a second: the unit of a request's timeout."""
@@ -68,8 +65,7 @@ class TritonPythonModel:
     def is_let_in(self, request: CacheRequest) -> bool:
         """Whether the gate is open for it; else it is answered."""
         try:
-            if self.gate.is_closed:
-                self.gate.let_in()
+            self.gate.let_in()
         except StoppingError as error:
             request.reply(error)
             return False
@@ -77,7 +73,8 @@ class TritonPythonModel:
 
     def reply(self, sender: Any, names: list[str], answer: CacheAnswer) -> None:
         if isinstance(answer, ServingError):
-            error = pb_utils.TritonError(f"model {self.settings.name!r}: {answer}", _code(answer))
+            code = getattr(pb_utils.TritonError, answer.status)
+            error = pb_utils.TritonError(f"model {self.settings.name!r}: {answer}", code)
             response = pb_utils.InferenceResponse(error=error)
         else:
             response = pb_utils.InferenceResponse([pb_utils.Tensor(n, answer[n]) for n in names if n in answer])
@@ -106,18 +103,6 @@ class TritonPythonModel:
             return OverloadError(message)
         ours = message.startswith(f"model {self.settings.encoder!r}: input ")
         return InputError(message) if ours else RequestFailedError(message)
-
-
-def _code(error: ServingError) -> Any:
-    codes = {
-        InputError: pb_utils.TritonError.INVALID_ARG,
-        SummaryNotFoundError: pb_utils.TritonError.NOT_FOUND,
-        StoppingError: pb_utils.TritonError.UNAVAILABLE,
-        StoreError: pb_utils.TritonError.UNAVAILABLE,
-        OverloadError: pb_utils.TritonError.UNAVAILABLE,
-        RequestDroppedError: pb_utils.TritonError.CANCELLED,
-    }
-    return codes.get(type(error), pb_utils.TritonError.INTERNAL)
 
 
 class TritonMetrics:
