@@ -20,11 +20,8 @@ from onnxscript import ir
 from onnxscript import opset20 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_div_mode, aten_floor_divide, aten_log2, aten_where
 
-from cleave.builders.export.packed_sequences import recurrent_layer
+from cleave.builders.export.packed_sequences import Value, recurrent_layer
 from cleave.builders.onnx_graph.random_inputs import AnyArray
-
-Value = Any
-"""A tensor of the graph that is traced: an `onnx_ir.Value` with operators."""
 
 NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 COUNTING = ("Add", "Cast", "CumSum", "Neg", "ReduceSum", "Sub")

@@ -106,8 +106,8 @@ def _embedding_bag(
             include_last_offset, padding_idx,
         )  # fmt: skip
     rows = functional.embedding(input, weight)
-    padding = None if padding_idx is None else padding_idx % len(weight)
-    real = (torch.ones_like(input, dtype=torch.bool) if padding is None else input != padding).unsqueeze(-1)
+    is_real = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx % len(weight)
+    real = is_real.unsqueeze(-1)
     if mode == "max":
         most = rows.masked_fill(~real, -torch.inf).amax(1)
         return torch.where(real.any(1), most, 0.0)

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from cleave.clients import RankerClient, RankerError
 from cleave.perf.errors import PerfError
 from cleave.perf.fuzz.bodies import BodyFuzzer
 from cleave.perf.fuzz.messages import MessageFuzzer
@@ -24,8 +23,8 @@ from cleave.perf.fuzz.report import FuzzReport
 from cleave.perf.fuzz.tried import TIMEOUT_S, Tried
 from cleave.perf.fuzz.values import ValueFuzzer
 from cleave.perf.machine.source import source_version
-from cleave.perf.soak.people import LONGEST, POOL, People
-from cleave.perf.soak.server import MODEL, ServeProcess
+from cleave.perf.soak.people import People
+from cleave.perf.soak.server import ServeProcess
 from cleave.perf.soak.truth import write_subject
 from cleave.serving.store.embedded import EmbeddedStore
 
@@ -91,7 +90,7 @@ def _run(options: FuzzOptions, server: ServeProcess, people: People, fuzzers: tu
         if not tried.is_defined and counts[kind] <= EXAMPLES:
             examples.append((number, tried))
         if (number + 1) % BATCH == 0 or number + 1 == options.requests:
-            refused += not _is_right(server.url, people)
+            refused += not server.answers_rightly(people, 0, TIMEOUT_S)
             now = _pids(server)
             if died := before.keys() - now.keys():
                 deaths += len(died)
@@ -117,21 +116,9 @@ def _pids(server: ServeProcess) -> Mapping[int, str]:
 
 def _wait_until_right(server: ServeProcess, people: People) -> None:
     deadline = time.monotonic() + START_S
-    while not _is_right(server.url, people):
+    while not server.answers_rightly(people, 0, TIMEOUT_S):
         if time.monotonic() > deadline:
             raise PerfError(
                 f"fuzz: expected a server within {START_S:g} s, got none; it said: {server.output.read_text()}"
             )
         time.sleep(0.1)
-
-
-def _is_right(url: str, people: People) -> bool:
-    """Whether a right request is answered rightly."""
-    candidates = np.arange(POOL)
-    call = people.call(0, LONGEST, candidates)
-    try:
-        with RankerClient(url, MODEL) as client:
-            ranking = client.rank(call.candidates, history=call.history, request=call.request, deadline=TIMEOUT_S)
-    except RankerError:
-        return False
-    return people.is_right(ranking.scores, 0, LONGEST, candidates)

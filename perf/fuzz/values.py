@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from cleave.clients import NotFoundError, RankerClient, RankerError
 from cleave.perf.fuzz.messages import Rng, mutated_bytes, pick
 from cleave.perf.fuzz.tried import TIMEOUT_S, Tried
-from cleave.perf.soak.people import LONGEST, POOL, People
+from cleave.perf.soak.people import People
 from cleave.perf.soak.server import MODEL
 from cleave.serving.store.url import connection_from_url
 
@@ -80,16 +78,7 @@ class ValueFuzzer:
 
     def _rank(self, user: int, by_id: bool) -> tuple[str, bool]:
         """How the summary was obtained, and whether the scores are right. Raises: RankerError."""
-        candidates = np.arange(POOL)
-        call = self._people.call(user, LONGEST, candidates)
-        ranking = self._client.rank(
-            call.candidates,
-            user_id=_id(user),
-            history=None if by_id else call.history,
-            request=call.request,
-            deadline=TIMEOUT_S,
-        )
-        is_right = self._people.is_right(ranking.scores, user, LONGEST, candidates)
+        ranking, is_right = self._people.rank(self._client, user, deadline=TIMEOUT_S, user_id=_id(user), by_id=by_id)
         return f"{ranking.summary_status}, {'right' if is_right else 'WRONG'} scores", is_right
 
     def _key_of(self, user: int) -> bytes:

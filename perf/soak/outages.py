@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleave.clients import RankerClient, RankerError
 from cleave.perf.soak.clients import Clients
-from cleave.perf.soak.people import LONGEST, POOL, People
+from cleave.perf.soak.people import People
 from cleave.perf.soak.processes import Process
-from cleave.perf.soak.server import BACKENDS, MODEL, SERVE, STORE, TRITON, ServeProcess
+from cleave.perf.soak.server import BACKENDS, SERVE, STORE, TRITON, ServeProcess
 
 CLIENT = "client"
 PARTS = (*BACKENDS, STORE, TRITON, SERVE, CLIENT)
@@ -121,17 +120,5 @@ class Killer:
     def _answers(self) -> bool:
         """Whether a user whom the server does not know gets right scores, which takes all of its parts."""
         number = next(self._probes)
-        user, candidates = number % len(self._people.truth), np.arange(POOL)
-        call = self._people.call(user, LONGEST, candidates)
-        try:
-            with RankerClient(self._server.url, MODEL) as client:
-                ranking = client.rank(
-                    call.candidates,
-                    user_id=f"probe-{number}",
-                    history=call.history,
-                    request=call.request,
-                    deadline=PROBE_DEADLINE_S,
-                )
-        except RankerError:
-            return False
-        return self._people.is_right(ranking.scores, user, LONGEST, candidates)
+        user = number % len(self._people.truth)
+        return self._server.answers_rightly(self._people, user, PROBE_DEADLINE_S, f"probe-{number}")

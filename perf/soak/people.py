@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from cleave.clients import RankerClient, Ranking
 
 USERS = 96
 LONGEST = 64
@@ -62,6 +65,28 @@ class People:
         """Whether scores, [num_candidates], are those of the first events of a user's history."""
         expected = self.truth[user, num_events - 1, candidates]
         return scores.shape == expected.shape and bool(np.max(np.abs(scores - expected)) <= TOLERANCE)
+
+    def rank(
+        self, client: RankerClient, user: int, *, deadline: float, user_id: str | None = None, by_id: bool = False
+    ) -> tuple[Ranking, bool]:
+        """A ranking of all candidates of a user by the longest history, and whether its scores are right.
+
+        Args:
+            by_id: leave the history out.
+
+        Raises:
+            RankerError: there is none.
+        """
+        candidates = np.arange(POOL)
+        call = self.call(user, LONGEST, candidates)
+        ranking = client.rank(
+            call.candidates,
+            user_id=user_id,
+            history=None if by_id else call.history,
+            request=call.request,
+            deadline=deadline,
+        )
+        return ranking, self.is_right(ranking.scores, user, LONGEST, candidates)
 
     def write(self, file: Path) -> None:
         """Write all of it for `read_people`."""

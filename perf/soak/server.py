@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cleave.builders.names import CANDIDATE_SCORER, HISTORY_ENCODER, SUMMARY_CACHE, model_name
+from cleave.clients import RankerClient, RankerError
+from cleave.perf.soak.people import People
 from cleave.perf.soak.processes import Process, processes_in
 from cleave.serving.server.ports import LOOPBACK, Ports, choose_ports
 
@@ -78,6 +80,14 @@ class ServeProcess:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
+
+    def answers_rightly(self, people: People, user: int, deadline: float, user_id: str | None = None) -> bool:
+        """Whether a right request is answered with the scores of the torch module."""
+        try:
+            with RankerClient(self.url, MODEL) as client:
+                return people.rank(client, user, deadline=deadline, user_id=user_id)[1]
+        except RankerError:
+            return False
 
     def stop(self) -> None:
         """End the command as an operator does, and whatever does not end by itself."""
